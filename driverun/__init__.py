@@ -1,0 +1,27 @@
+"""Training jobs that live in a folder and survive whatever happens to the machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from driverun.training.current import current_run
+
+__all__ = ["__version__", "current_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that `import driverun` costs a script nothing."""
+    if name == "current_run":
+        from driverun.training.current import current_run
+
+        return current_run
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("driverun")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Ways to start a worker where it happens to be."""

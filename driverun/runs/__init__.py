@@ -1,0 +1,1 @@
+"""What happened to a run, read from the evidence on the root."""

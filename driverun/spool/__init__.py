@@ -1,0 +1,1 @@
+"""The language that runner and training process speak through a local folder."""

@@ -1,0 +1,1 @@
+"""Bytes under paths, whatever keeps them."""

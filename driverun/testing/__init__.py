@@ -1,0 +1,1 @@
+"""Doubles that ship with driverun, for its tests and for yours."""

@@ -1,0 +1,1 @@
+"""The training process: everything that runs beside the person's own script."""

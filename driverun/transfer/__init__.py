@@ -1,0 +1,1 @@
+"""Many files, moved in or out of the root and verified."""
