@@ -1,0 +1,145 @@
+"""Every path on the root.
+
+    jobs/<job>/...                                    people write
+    data/...                                          people write
+    ledger/<run_id>.run.json                          what is to be computed
+           <run_id>.<number>.<worker>.claim.json      a worker asks for an attempt; write-once
+           <run_id>.<number>.<worker>.record.json     its heartbeat, then its outcome; its owner rewrites it
+           <run_id>.<kind>.<id>.json                  a person's wish; write-once
+    runs/<run_id>.<number>.<worker>/...               everything else of an attempt
+    .driverun/root.json                               that this is a root, and of which version
+    .driverun/code/code-<sha256>.zip                  the code of runs, content-addressed
+
+Numbers of attempts have at least four digits; a worker's id is in every name that it creates.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+JOBS = "jobs"
+DATA = "data"
+LEDGER = "ledger"
+RUNS = "runs"
+META = ".driverun"
+ROOT_FILE = f"{META}/root.json"
+SCHEMA_FILE = f"{META}/job.schema.json"
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}-[0-9a-f]{12}")
+WORKER_ID = re.compile(r"[a-z0-9]{4,32}")
+
+_CLAIM = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{4,}})\.({WORKER_ID.pattern})\.(claim|record)\.json")
+_RUN = re.compile(rf"({RUN_ID.pattern})\.run\.json")
+_WISH = re.compile(rf"({RUN_ID.pattern})\.(submit|cancel|retry|approve|priority)\.([a-z0-9]+)\.json")
+
+
+class WishKind(enum.Enum):
+    """What a person can ask of a run by a file of their own."""
+
+    SUBMIT = "submit"  #: compute it, with these operating settings
+    CANCEL = "cancel"  #: stop it
+    RETRY = "retry"  #: take it up again after it failed or was cancelled
+    APPROVE = "approve"  #: let this code run
+    PRIORITY = "priority"  #: put it before or behind others
+
+
+class EntryKind(enum.Enum):
+    """What a file in the ledger is."""
+
+    RUN = "run"
+    CLAIM = "claim"
+    RECORD = "record"
+    WISH = "wish"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerName:
+    """What the name of a file in the ledger says."""
+
+    kind: EntryKind
+    run_id: str
+    number: int | None = None  #: of the attempt, from 1; claims and records only
+    worker: str | None = None  #: claims and records only
+    wish: WishKind | None = None
+    wish_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class AttemptKey:
+    """Which attempt is meant: equal numbers of two workers are two attempts, one of which owns the number."""
+
+    run_id: str
+    number: int
+    worker: str
+
+    def __str__(self) -> str:
+        return f"{self.run_id}.{self.number:04d}.{self.worker}"
+
+    @property
+    def folder(self) -> str:
+        return f"{RUNS}/{self}"
+
+    @property
+    def claim_file(self) -> str:
+        return f"{LEDGER}/{self}.claim.json"
+
+    @property
+    def record_file(self) -> str:
+        return f"{LEDGER}/{self}.record.json"
+
+    @property
+    def results_folder(self) -> str:
+        return f"{self.folder}/results"
+
+    @property
+    def results_manifest(self) -> str:
+        return f"{self.results_folder}/manifest.json"
+
+    def checkpoint_file(self, *, step: int, fits_finished: int) -> str:
+        """The manifest of the checkpoint at `step`; one fit's end and the next one's start share a step."""
+        return f"{self.folder}/ckpt-{step:010d}-{fits_finished:03d}.json"
+
+    def fit_file(self, fit: int) -> str:
+        """The manifest of the pinned end of the fit with index `fit`, from 0."""
+        return f"{self.folder}/fit-{fit:03d}.json"
+
+    def pack_file(self, sha256: str) -> str:
+        return f"{self.folder}/pack-{sha256}"
+
+    def log_segment(self, number: int) -> str:
+        return f"{self.folder}/log-{number:05d}.txt"
+
+    def metrics_segment(self, number: int) -> str:
+        return f"{self.folder}/metrics-{number:05d}.jsonl"
+
+
+CHECKPOINT_NAME = re.compile(r"ckpt-([0-9]{10,})-([0-9]{3,})\.json")
+
+
+def run_file(run_id: str) -> str:
+    return f"{LEDGER}/{run_id}.run.json"
+
+
+def wish_file(run_id: str, kind: WishKind, wish_id: str) -> str:
+    return f"{LEDGER}/{run_id}.{kind.value}.{wish_id}.json"
+
+
+def code_file(code_sha256: str) -> str:
+    return f"{META}/code/code-{code_sha256}.zip"
+
+
+def parse_ledger_name(path: str) -> LedgerName | None:
+    """What the file at `path` is, or None for a name that driverun does not write."""
+    folder, _, name = path.rpartition("/")
+    if folder != LEDGER:
+        return None
+    if found := _CLAIM.fullmatch(name):
+        kind = EntryKind.CLAIM if found[4] == "claim" else EntryKind.RECORD
+        return LedgerName(kind=kind, run_id=found[1], number=int(found[2]), worker=found[3])
+    if found := _RUN.fullmatch(name):
+        return LedgerName(kind=EntryKind.RUN, run_id=found[1])
+    if found := _WISH.fullmatch(name):
+        return LedgerName(kind=EntryKind.WISH, run_id=found[1], wish=WishKind(found[2]), wish_id=found[3])
+    return None

@@ -1,0 +1,117 @@
+"""Bytes under paths: the seam that every root implements.
+
+Paths are relative to the root, parts separated by "/", without "." or ".." or a leading "/". Objects are
+created whole and once; only an attempt's own record is ever replaced. Names are never reused after a delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from driverun.errors import UnsafePath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """What a store says about one object, all of it on the store's own authority."""
+
+    path: str
+    object_id: str  #: names this very object for ever; two objects never share one
+    size_bytes: int
+    created_at: datetime  #: when it became visible, by the store's clock; never before an earlier creation
+    modified_at: datetime  #: when its content became visible, by the store's clock
+    sha256: str | None  #: of the content, as the store holds it; None where this call did not learn it
+    properties: Mapping[str, str] | None  #: what its writer attached; None: this store keeps none
+
+
+class ObjectStore(Protocol):
+    """A folder that outlives every runtime.
+
+    Every method may raise TransientStoreError (try again: repeating the same call is safe) and
+    StoreAccessDenied.
+    """
+
+    @property
+    def listing_lag_s(self) -> float:
+        """For how long after a creation a listing may still miss the object, in seconds."""
+
+    @property
+    def location(self) -> str:
+        """The root as a person would type it, for messages."""
+
+    def now(self) -> datetime:
+        """The store's own clock, the one that `created_at` and `modified_at` are read from."""
+
+    def create(
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """Create the object at `path` with `content`, or with the bytes of the file `content`.
+
+        Readers see all of it or nothing. Parent folders are made. The answer holds `sha256` as the store
+        computed it.
+
+        Raises:
+            ObjectExists: the path is taken; nothing was changed. After a lost answer, it may be this call's
+                own object: compare checksums.
+            StoreQuotaExceeded: the root is full; nothing was created.
+        """
+
+    def replace(
+        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """Put `content` in the place of what `path` holds; readers see the old or the new, whole.
+
+        `object_id` and `created_at` stay. Only the creator of an object may call this.
+
+        Raises:
+            ObjectNotFound: nothing is there to be replaced; nothing was created.
+            StoreQuotaExceeded: the root is full; the old content stands.
+        """
+
+    def read(self, path: str) -> bytes:
+        """The whole content. Raises ObjectNotFound."""
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        """Write the content to the local file `target`, which appears whole or not at all; its folder exists.
+
+        Raises:
+            ObjectNotFound: nothing is there; `target` was not touched.
+            IntegrityError: what arrived is not what the store promised; `target` was not touched.
+        """
+
+    def stat(self, path: str) -> ObjectInfo:
+        """What the store knows of the object, fresh, not from a listing. Raises ObjectNotFound."""
+
+    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+        """The objects in `folder` ("" is the root), sorted by path; with `recursive`, those beneath too.
+
+        A folder that does not exist is empty. Folders themselves are not listed. `sha256` may be None.
+        """
+
+    def delete(self, path: str) -> None:
+        """Remove the object for good. That nothing is there is success."""
+
+    def ensure_folder(self, path: str) -> None:
+        """Make the folder and its parents, where they are missing."""
+
+
+def checked_path(path: str) -> str:
+    """`path`, if it is a clean path inside a root.
+
+    Raises:
+        UnsafePath: it is empty, absolute, has an empty part, ".", "..", a backslash or a control character.
+    """
+    parts = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in parts):
+        raise UnsafePath(
+            f"cannot use {path!r} as a path on the root: it has to stay inside; write it like data/mnist.npz"
+        )
+    if "\\" in path or any(ord(char) < 32 or ord(char) == 127 for char in path):
+        raise UnsafePath(
+            f"cannot use {path!r} as a path on the root: backslashes and control characters are refused"
+        )
+    return path
