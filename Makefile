@@ -1,0 +1,41 @@
+# driverun. `make` alone lists what there is.
+
+VENV := .venv
+PYTHON_IN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check bench clean
+help:
+	@echo 'make demo                 train jobs/digits through three power cuts, compare with an untouched run'
+	@echo 'make test                 run the tests                (ARGS="-k resume -x" goes to pytest)'
+	@echo 'make check                ruff, mypy --strict'
+	@echo 'make bench BENCH=<name>   run benchmarks/<name>.py     (ARGS="..." goes to it)'
+	@echo 'make clean                remove the environment, the caches and the root of the demo'
+	@echo 'PYTHON=python3.12 make …  use this interpreter for the environment'
+
+# One environment serves every target: TensorFlow is nearly all of it, and each of them needs that.
+$(READY): pyproject.toml .ci/venv
+	@.ci/venv $(VENV) dev
+	@touch $@
+
+demo: $(READY)
+	rm -rf demo-root
+	$(PYTHON_IN) -m driverun drill jobs/digits --kills 3 --keep demo-root
+
+test: $(READY)
+	$(PYTHON_IN) -m pytest $(ARGS)
+
+check: $(READY)
+	$(PYTHON_IN) -m ruff check .
+	$(PYTHON_IN) -m ruff format --check .
+	$(PYTHON_IN) -m mypy --strict
+
+bench: $(READY)
+	@test -f 'benchmarks/$(BENCH).py' || { \
+	    echo 'make bench BENCH=<name>, where <name> is one of:' >&2; \
+	    ls benchmarks 2>/dev/null | sed -n 's/\.py$$//p' >&2; exit 2; }
+	$(PYTHON_IN) benchmarks/$(BENCH).py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist demo-root
+	find driverun tests jobs benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
