@@ -9,17 +9,15 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "current_run"]
 
+__version__ = "0.1.0"
+
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that `import driverun` costs a script nothing."""
+    """Load a public name when it is first asked for: a script pays for what it uses."""
     if name == "current_run":
         from driverun.training.current import current_run
 
         return current_run
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("driverun")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

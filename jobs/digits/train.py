@@ -11,7 +11,9 @@ run = driverun.current_run()
 # images: (1797, 8, 8, 1), from 0..16 to 0..1; labels: (1797,), 0 to 9
 digits = load_digits()
 images, labels = digits.images[..., None] / 16.0, digits.target
-x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
+x_train, x_test, y_train, y_test = train_test_split(
+    images, labels, test_size=0.2, stratify=labels, random_state=0
+)
 
 model = keras.Sequential(
     [

@@ -1,7 +1,7 @@
 """Linear regression by gradient descent, checked against the closed form.
 
-The model is y = Σ wᵢxᵢ + b, the loss L is the mean of the squared residuals. Each epoch is one batch that holds
-every sample, and plain SGD has neither momentum nor decay, so what Keras carries out is exactly
+The model is y = Σ wᵢxᵢ + b, the loss L is the mean of the squared residuals. Each epoch is one batch that
+holds every sample, and plain SGD has neither momentum nor decay, so what Keras carries out is exactly
 
     wᵢ ← wᵢ − α ∂L/∂wᵢ        b ← b − α ∂L/∂b
 
