@@ -1,0 +1,101 @@
+"""Two small mapped files through which the processes see each other without a system call."""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Control(enum.IntEnum):
+    """What the runner wants from the trainer."""
+
+    GO_ON = 0
+    HAND_OVER = 1  #: take a snapshot at the next step boundary, then end
+    END = 2  #: end at the next step boundary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where training stands; every number -1 until it is known."""
+
+    fit: int = -1  #: index of the fit in progress, from 0
+    epoch: int = -1  #: epochs finished in it
+    step: int = -1  #: optimiser updates of the whole run
+    step_in_epoch: int = -1
+    steps_per_epoch: int = -1
+    total_steps: int = -1
+    executed: int = 0  #: optimiser updates that this process has made, repeated ones included
+
+
+_PROGRESS = struct.Struct("<7q")
+
+
+class _Board:
+    def __init__(self, path: Path, size: int) -> None:
+        if not path.exists() or path.stat().st_size != size:
+            path.write_bytes(bytes(size))
+        with open(path, "r+b") as file:
+            self._map = mmap.mmap(file.fileno(), size)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class ControlBoard(_Board):
+    """One byte, written by the runner."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 1)
+
+    def read(self) -> Control:
+        return Control(self._map[0])
+
+    def write(self, control: Control) -> None:
+        self._map[0] = int(control)
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether anything but GO_ON is wanted; cheap enough for every step."""
+        return self._map[0] != 0
+
+
+class ProgressBoard(_Board):
+    """Seven numbers, written by the trainer. A reader may see two steps mixed; they are for display."""
+
+    def __init__(self, path: Path) -> None:
+        fresh = not path.exists()
+        super().__init__(path, _PROGRESS.size)
+        if fresh:
+            self.write(Progress())
+
+    def write(self, progress: Progress) -> None:
+        self.put(
+            progress.fit,
+            progress.epoch,
+            progress.step,
+            progress.step_in_epoch,
+            progress.steps_per_epoch,
+            progress.total_steps,
+            progress.executed,
+        )
+
+    def put(self, *numbers: int) -> None:
+        """The fields of Progress, in order, without making one: for every step."""
+        _PROGRESS.pack_into(self._map, 0, *numbers)
+
+    def read(self) -> Progress:
+        fit, epoch, step, step_in_epoch, steps_per_epoch, total_steps, executed = _PROGRESS.unpack_from(
+            self._map
+        )
+        return Progress(
+            fit=fit,
+            epoch=epoch,
+            step=step,
+            step_in_epoch=step_in_epoch,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=total_steps,
+            executed=executed,
+        )

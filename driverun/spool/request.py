@@ -1,0 +1,51 @@
+"""What the runner asks of a training process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """Everything a training process needs to know; written once, before it starts."""
+
+    run_id: str
+    name: str
+    attempt: int
+    worker: str
+    entrypoint_kind: str  #: "script", "function", "command"
+    entrypoint: str
+    argv: tuple[str, ...]
+    params: Mapping[str, Any]
+    seed: int
+    deterministic: bool | None  #: None: on where there is only a CPU
+    backend: str | None
+    working_folder: str  #: absolute; holds the code and data/
+    buffers: str  #: absolute; where the two snapshots are kept
+    cadence_kind: str  #: "auto", "seconds", "steps", "epochs"
+    cadence_value: float | None
+    monitor: str | None
+    code_files: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: path in the working folder -> sha256: not a result
+    outputs_include: tuple[str, ...] = ("**",)
+    outputs_exclude: tuple[str, ...] = ()
+    max_checkpoint_size_bytes: int = 10**9
+    restore_fits: int = 0  #: how many finished fits lie under restore/fits/
+    restore_checkpoint: bool = False  #: whether restore/checkpoint/ holds a fit to take up
+    resumed_step: int = 0  #: optimiser updates of the run that need not be made again
+    notes: tuple[str, ...] = ()  #: reasons why the run is approximate that the runner already knows
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("argv", "outputs_include", "outputs_exclude", "notes"):
+            raw[name] = tuple(raw[name])
+        return cls(**raw)
