@@ -32,6 +32,7 @@ WORKER_ID = re.compile(r"[a-z0-9]{4,32}")
 
 _CLAIM = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{4,}})\.({WORKER_ID.pattern})\.(claim|record)\.json")
 _RUN = re.compile(rf"({RUN_ID.pattern})\.run\.json")
+_ATTEMPT = re.compile(rf"{RUNS}/({RUN_ID.pattern})\.([0-9]{{4,}})\.({WORKER_ID.pattern})(?:/.*)?")
 _WISH = re.compile(rf"({RUN_ID.pattern})\.(submit|cancel|retry|approve|priority)\.([a-z0-9]+)\.json")
 
 
@@ -128,6 +129,12 @@ def wish_file(run_id: str, kind: WishKind, wish_id: str) -> str:
 
 def code_file(code_sha256: str) -> str:
     return f"{META}/code/code-{code_sha256}.zip"
+
+
+def attempt_of_path(path: str) -> AttemptKey | None:
+    """Whose attempt the folder or file at `path` belongs to; None for a path outside of every attempt."""
+    found = _ATTEMPT.fullmatch(path)
+    return AttemptKey(run_id=found[1], number=int(found[2]), worker=found[3]) if found else None
 
 
 def parse_ledger_name(path: str) -> LedgerName | None:
