@@ -1,0 +1,78 @@
+"""What the root shows of one run, as values: the input of every rule in `state` and `ownership`.
+
+All times are the store's own: those of two machines are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from driverun.runs.layout import AttemptKey, WishKind
+from driverun.runs.record import ProcessId, Record, RunFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEvidence:
+    """One claim file that exists, with the record beside it."""
+
+    key: AttemptKey
+    created_at: datetime  #: of the claim
+    object_id: str  #: of the claim
+    process: ProcessId | None = None  #: who claimed; None where the content was not read or makes no sense
+    record: Record | None = None  #: None: not there yet, or it makes no sense
+    record_modified_at: datetime | None = None  #: of the record; never earlier than what `record` holds
+
+    @property
+    def worker_process(self) -> ProcessId | None:
+        return self.record.process if self.record is not None else self.process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishEvidence:
+    """One wish of a person."""
+
+    kind: WishKind
+    created_at: datetime
+    object_id: str
+    details: Mapping[str, Any]
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """Sorts wishes as the store saw them come."""
+        return (self.created_at, self.object_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvidence:
+    """Everything that the ledger holds about one run."""
+
+    run_id: str
+    run_file: RunFile | None = None  #: None: it has not been seen, though something else of the run has
+    created_at: datetime | None = None  #: of the run file
+    claims: tuple[ClaimEvidence, ...] = ()  #: in any order
+    wishes: tuple[WishEvidence, ...] = ()  #: in any order
+
+    def newest_wish(self, *kinds: WishKind) -> WishEvidence | None:
+        """The wish of these kinds that the store saw last."""
+        wishes = (wish for wish in self.wishes if wish.kind in kinds)
+        return max(wishes, key=lambda wish: wish.order, default=None)
+
+    @property
+    def spec(self) -> Mapping[str, Any] | None:
+        """The resolved spec as it was submitted last; None where no submission has been seen."""
+        wish = self.newest_wish(WishKind.SUBMIT)
+        spec = wish.details.get("spec") if wish is not None else None
+        return spec if isinstance(spec, Mapping) else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Is all there that a worker needs? Files of one submission become visible one by one."""
+        return self.run_file is not None and self.spec is not None
+
+    @property
+    def highest_number(self) -> int:
+        """Of all claims; 0 where there is none."""
+        return max((claim.key.number for claim in self.claims), default=0)
