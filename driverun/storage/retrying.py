@@ -1,0 +1,162 @@
+"""Patience with a store: what may pass is tried again, what will not is raised at once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random as random_module
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import tenacity
+
+from driverun.clock import Clock
+from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
+from driverun.storage.base import ObjectInfo, ObjectStore
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class RetryingStore:
+    """An ObjectStore that repeats calls to `inner` which failed in passing, each within a budget of time."""
+
+    def __init__(
+        self, inner: ObjectStore, *, clock: Clock, random: random_module.Random, budget_s: float
+    ) -> None:
+        """Wrap `inner`.
+
+        Args:
+            random: spreads the waits, so that workers that failed together do not return together.
+            budget_s: for how long one call is repeated; the last try begins when it is used up.
+        """
+        self._inner = inner
+        self._clock = clock
+        self._random = random
+        self._budget_s = budget_s
+
+    @property
+    def listing_lag_s(self) -> float:
+        return self._inner.listing_lag_s
+
+    @property
+    def location(self) -> str:
+        return self._inner.location
+
+    def now(self) -> datetime:
+        return self._persist("now", "", self._inner.now)
+
+    def create(
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """As the seam says; an object that an earlier try made, whose answer was lost, is success."""
+        may_be_done = False
+
+        def attempt() -> ObjectInfo:
+            nonlocal may_be_done
+            try:
+                return self._inner.create(path, content, properties=properties)
+            except TransientStoreError:
+                may_be_done = True
+                raise
+            except ObjectExists:
+                existing = self._equal_object(path, content) if may_be_done else None
+                if existing is None:
+                    raise
+                return existing
+
+        return self._persist("create", path, attempt)
+
+    def replace(
+        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        return self._persist(
+            "replace", path, lambda: self._inner.replace(path, content, properties=properties)
+        )
+
+    def read(self, path: str) -> bytes:
+        return self._persist("read", path, lambda: self._inner.read(path))
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        return self._persist("download", path, lambda: self._inner.download(path, target))
+
+    def stat(self, path: str) -> ObjectInfo:
+        return self._persist("stat", path, lambda: self._inner.stat(path))
+
+    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+        return self._persist("list", folder, lambda: self._inner.list(folder, recursive=recursive))
+
+    def delete(self, path: str) -> None:
+        def attempt() -> None:
+            try:
+                self._inner.delete(path)
+            except ObjectNotFound:
+                _log.debug("nothing left to delete at %s", path)
+
+        self._persist("delete", path, attempt)
+
+    def ensure_folder(self, path: str) -> None:
+        self._persist("ensure_folder", path, lambda: self._inner.ensure_folder(path))
+
+    def _equal_object(self, path: str, content: bytes | Path) -> ObjectInfo | None:
+        """What is at `path`, if it holds exactly `content`."""
+        try:
+            found = self._inner.stat(path)
+        except ObjectNotFound:  # it is a folder that is in the way, or an object above
+            return None
+        size_bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if found.size_bytes != size_bytes:
+            return None
+        sha256 = found.sha256 if found.sha256 is not None else self._stored_sha256(path)
+        return replace(found, sha256=sha256) if sha256 == _sha256(content) else None
+
+    def _stored_sha256(self, path: str) -> str:
+        with tempfile.TemporaryDirectory(prefix="driverun-") as folder:
+            file = Path(folder, "object")
+            self._inner.download(path, file)
+            return _sha256(file)
+
+    def _persist(self, name: str, path: str, attempt: Callable[[], T]) -> T:
+        started_s = self._clock.monotonic()
+
+        def left_s() -> float:
+            return self._budget_s - (self._clock.monotonic() - started_s)
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(state.attempt_number - 1, 30))
+            return max(0.0, min(longest_s * self._random.uniform(0.5, 1.0), left_s()))
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome is not None else None
+            _log.warning("%s %s: again in %.1f s, because: %s", name, path, state.upcoming_sleep, error)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientStoreError),
+            wait=wait_s,
+            stop=lambda _: left_s() <= 0,
+            sleep=self._clock.sleep,
+            before_sleep=tell,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except TransientStoreError as exc:
+            tries = retrying.statistics["attempt_number"]
+            raise TransientStoreError(
+                f"{exc} (given up after {tries} tries in {self._budget_s - left_s():.0f} s)", path=exc.path
+            ) from exc
+
+
+def _sha256(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
