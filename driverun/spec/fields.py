@@ -1,0 +1,139 @@
+"""The rules that single fields keep, as validators whose messages a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
+
+from driverun.errors import UnsafePath
+from driverun.spec.paths import MAX_PATH_LENGTH, RELATIVE_PATTERN, relative_path
+from driverun.spec.units import parse_size
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+#: A scheme (`https://`, `gdrive:`) or what Drive's file ids look like: both wait for the Drive store.
+_URL = r"[A-Za-z][A-Za-z0-9+.-]+:"
+_DRIVE_ID = r"(?:1[A-Za-z0-9_-]{32}|0B[A-Za-z0-9_-]{26})"
+SOURCE_PATTERN = rf"^(?!{_URL})(?!{_DRIVE_ID}$){RELATIVE_PATTERN}.+$"
+
+
+E = TypeVar("E", bound=enum.Enum)
+
+
+def _path_or_fault(text: str) -> str:
+    try:
+        return relative_path(text)
+    except UnsafePath as error:
+        raise ValueError(str(error)) from error
+
+
+def source_path(text: str) -> str:
+    if re.match(_URL, text):
+        raise ValueError(
+            f"{text!r} is an address, which is not supported by this version: "
+            "put the data into the root with `driverun upload` and name its path there"
+        )
+    if re.fullmatch(_DRIVE_ID, text):
+        raise ValueError(
+            f"{text!r} looks like a Drive id, which is not supported by this version: name a path on the root"
+        )
+    return _path_or_fault(text)
+
+
+def target_path(written: Any, info: ValidationInfo) -> Any:
+    """The target as written, else the last part of the source. Both `x` and `data/x` mean `data/x`."""
+    if written is None:
+        source: str = info.data.get("source", "")  # missing where the source is faulty itself
+        return source.rsplit("/", 1)[-1]
+    return _path_or_fault(written).removeprefix("data/") if isinstance(written, str) else written
+
+
+def file_pattern(text: str) -> str:
+    _path_or_fault(text)
+    return text
+
+
+def enum_of(kind: type[E]) -> BeforeValidator:
+    def read(written: Any) -> Any:
+        names = [member.value for member in kind]
+        if not isinstance(written, kind) and written not in names:
+            near = difflib.get_close_matches(str(written), names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{written!r} is not one of {', '.join(names)}{hint}")
+        return written
+
+    return BeforeValidator(read)
+
+
+def json_params(params: Any) -> Any:
+    """Refuse what JSON cannot say, wherever it is nested."""
+    for place, value in _leaves(params, "params"):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{place} is {value}, which JSON cannot say: use text, or a large number")
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise ValueError(f"{place} is a {type(value).__name__}, which JSON cannot say")
+    return params
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield f"the key {key!r} of {place}", object()
+            yield from _leaves(item, f"{place}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{index}]")
+    else:
+        yield place, value
+
+
+def no_such_backend_yet(name: str | None) -> str | None:
+    if name in ("jax", "torch"):
+        raise ValueError(f"{name} is not supported by this version: write tensorflow, or leave the field out")
+    return name
+
+
+def no_requirements_yet(requirements: tuple[str, ...]) -> tuple[str, ...]:
+    if requirements:
+        raise ValueError(
+            "packages of a job are not supported by this version: install them where the worker runs"
+        )
+    return requirements
+
+
+def clean_name(text: str) -> str:
+    """Return the valid job name that is nearest to `text`; `job` where nothing of it can stay."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_]+", "-", ascii_text).strip("-_")[:63].strip("-_") or "job"
+
+
+def job_name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text) or text.endswith("\n"):
+        raise ValueError(
+            f"{text!r} cannot be the name of a job: up to 63 letters, digits, - and _, the first a "
+            f"letter or digit; write {clean_name(text)}"
+        )
+    return text
+
+
+def size_bytes(written: Any) -> int:
+    if isinstance(written, bool) or not isinstance(written, (int, str)):
+        raise ValueError("expected a size")
+    return parse_size(written)
+
+
+PATH_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^{RELATIVE_PATTERN}.+$",
+    "maxLength": MAX_PATH_LENGTH,
+}
+
+#: A pattern of `outputs`.
+FilePattern = Annotated[str, AfterValidator(file_pattern), WithJsonSchema(PATH_SCHEMA)]

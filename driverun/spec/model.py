@@ -1,0 +1,319 @@
+"""The job spec as frozen values, each field described for editors as well."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    field_serializer,
+    model_validator,
+)
+
+from driverun.spec.cadence import CADENCE_PATTERN, Cadence, CadenceKind, read_cadence
+from driverun.spec.entrypoint import (
+    FUNCTION_PATTERN,
+    SCRIPT_PATTERN,
+    Entrypoint,
+    EntrypointKind,
+    read_entrypoint,
+    resolved_argv,
+    unknown_placeholders,
+)
+from driverun.spec.fields import (
+    NAME_PATTERN,
+    PATH_SCHEMA,
+    SOURCE_PATTERN,
+    FilePattern,
+    enum_of,
+    job_name,
+    json_params,
+    no_requirements_yet,
+    no_such_backend_yet,
+    size_bytes,
+    source_path,
+    target_path,
+)
+from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.units import SIZE_PATTERN
+
+__all__ = [
+    "Accelerator",
+    "Access",
+    "Cadence",
+    "CadenceKind",
+    "CheckpointRules",
+    "DataSource",
+    "Entrypoint",
+    "EntrypointKind",
+    "JobSpec",
+    "OutputRules",
+    "RetryRules",
+    "disagreements",
+    "resolved_argv",
+]
+
+
+class Access(enum.Enum):
+    SYNC = "sync"  #: copied to the local disk and verified before the job starts
+    MOUNT = "mount"  #: read in place where the root is mounted, else as sync
+
+
+class Accelerator(enum.Enum):
+    ANY = "any"  #: runs on whatever the runtime has
+    GPU = "gpu"  #: waits for a runtime with a GPU
+    TPU = "tpu"  #: waits for a runtime with a TPU
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class DataSource(_Value):
+    """One file or folder of the root that the job reads."""
+
+    source: Annotated[
+        str,
+        AfterValidator(source_path),
+        WithJsonSchema({"type": "string", "pattern": SOURCE_PATTERN, "maxLength": MAX_PATH_LENGTH}),
+    ] = Field(
+        description="A file or folder of the root, as a path with / between its parts.",
+        examples=["data/mnist.npz"],
+    )
+    access: Annotated[Access, enum_of(Access)] = Field(
+        default=Access.SYNC,
+        description="sync copies it to the local disk, verified; mount reads it in place where it can.",
+        examples=["sync"],
+    )
+    target: Annotated[
+        str,
+        BeforeValidator(target_path),
+        WithJsonSchema({"anyOf": [PATH_SCHEMA, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        validate_default=True,
+        description="Where it lands under data/ of the working folder. By default the last part of source.",
+        examples=["train.npz"],
+    )
+    optional: StrictBool = Field(
+        default=False,
+        description="true lets the job run without it where the root has none.",
+        examples=[True],
+    )
+
+    @field_serializer("target")
+    def _target_in_full(self, target: str) -> str:
+        return f"data/{target}"  # so that a target which itself begins with data/ is read back as it was
+
+
+class OutputRules(_Value):
+    """Which files of the working folder are results."""
+
+    include: tuple[FilePattern, ...] = Field(
+        default=("**",),
+        description="Patterns of the files that are results; ** is everything that the job writes.",
+        examples=[["*.png", "models/**"]],
+    )
+    exclude: tuple[FilePattern, ...] = Field(
+        default=(),
+        description="Patterns of the files that are not, even where include takes them.",
+        examples=[["cache/**"]],
+    )
+    max_checkpoint_size_bytes: Annotated[
+        int,
+        BeforeValidator(size_bytes),
+        WithJsonSchema(
+            {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{SIZE_PATTERN}$"}]}
+        ),
+    ] = Field(
+        default=10**9,
+        validation_alias="max_checkpoint_size",
+        serialization_alias="max_checkpoint_size",
+        description="Up to this size, files written so far go along with each checkpoint.",
+        examples=["1GB"],
+    )
+
+
+class CheckpointRules(_Value):
+    """When training state is committed to the root, and how much of it is kept."""
+
+    every: Annotated[
+        Cadence,
+        BeforeValidator(read_cadence),
+        WithJsonSchema({"type": "string", "pattern": CADENCE_PATTERN}),
+    ] = Field(
+        default=Cadence(),
+        description="auto (from measured cost), a duration, a number of steps or of epochs.",
+        examples=["30s", "500 steps", "1 epoch"],
+    )
+    keep: StrictInt = Field(
+        default=3, ge=1, description="How many of the newest checkpoints are kept; at least 1.", examples=[3]
+    )
+    monitor: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="The metric whose best checkpoint is kept as well, as the logs of fit name it.",
+        examples=["val_loss"],
+    )
+    mode: Literal["auto", "min", "max"] = Field(
+        default="auto",
+        description="Whether less or more of monitor is better; auto goes by its name.",
+        examples=["min"],
+    )
+
+
+class RetryRules(_Value):
+    """How often the job's own errors are forgiven. Lost runtimes do not count."""
+
+    max_errors: StrictInt = Field(
+        default=1,
+        ge=1,
+        description="The run is FAILED after this many errors of the job's own code; at least 1.",
+        examples=[1],
+    )
+
+
+class JobSpec(_Value):
+    """A job as a person asks for it, every field resolved."""
+
+    name: Annotated[
+        str, AfterValidator(job_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
+    ] = Field(
+        description="Up to 63 letters, digits, - and _. By default the name of the job's folder.",
+        examples=["mnist"],
+    )
+    entrypoint: Annotated[
+        Entrypoint,
+        BeforeValidator(read_entrypoint),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": f"^{SCRIPT_PATTERN}$"},
+                    {"type": "string", "pattern": f"^{FUNCTION_PATTERN}$"},
+                    {
+                        "type": "array",
+                        "minItems": 1,
+                        "prefixItems": [
+                            {"type": "string", "pattern": r"\S", "not": {"pattern": r"\.ipynb$"}}
+                        ],
+                        "items": {"type": "string"},
+                    },
+                ]
+            }
+        ),
+    ] = Field(
+        description="What is started: a script, package.module:function, or a list of a program and its "
+        "arguments. Items of a list may hold {param}.",
+        examples=["train.py", "package.module:main", ["train.py", "--lr", "{learning_rate}"]],
+    )
+    params: Annotated[Mapping[str, JsonValue], BeforeValidator(json_params)] = Field(
+        default_factory=dict,
+        description="Values for the job's code; `driverun submit -p name=value` sets them for one run.",
+        examples=[{"epochs": 5, "batch_size": 32}],
+    )
+    data: tuple[DataSource, ...] = Field(
+        default=(),
+        description="What the job reads; it lands in data/ of the working folder.",
+        examples=[[{"source": "data/mnist.npz"}]],
+    )
+    outputs: OutputRules = Field(
+        default=OutputRules(),
+        description="Which files that the job leaves in its working folder are results.",
+        examples=[{"exclude": ["cache/**"]}],
+    )
+    seed: StrictInt = Field(
+        default=0,
+        ge=0,
+        le=2**32 - 1,
+        description="Seeds Python, NumPy and the framework; 0 to 4294967295.",
+        examples=[7],
+    )
+    deterministic: StrictBool | None = Field(
+        default=None,
+        description="Whether kernels have to be deterministic. By default true on a CPU, false on a GPU.",
+        examples=[True],
+    )
+    accelerator: Annotated[Accelerator, enum_of(Accelerator)] = Field(
+        default=Accelerator.ANY,
+        description="What the runtime must have: any, gpu or tpu.",
+        examples=["gpu"],
+    )
+    checkpoint: CheckpointRules = Field(
+        default=CheckpointRules(),
+        description="When training state goes to the root, and how much of it is kept.",
+        examples=[{"every": "30s", "keep": 3}],
+    )
+    retry: RetryRules = Field(
+        default=RetryRules(),
+        description="How many errors of the job's own code end the run.",
+        examples=[{"max_errors": 2}],
+    )
+    backend: Annotated[
+        Literal["tensorflow", "jax", "torch"] | None,
+        AfterValidator(no_such_backend_yet),
+        WithJsonSchema({"enum": ["tensorflow", None]}),
+    ] = Field(
+        default=None, description="The backend of Keras. By default the job's own.", examples=["tensorflow"]
+    )
+    requirements: Annotated[
+        tuple[str, ...],
+        AfterValidator(no_requirements_yet),
+        WithJsonSchema({"type": "array", "maxItems": 0}),
+    ] = Field(
+        default=(), description="Packages of the job; none are supported by this version.", examples=[[]]
+    )
+    priority: StrictInt = Field(
+        default=0, description="Runs with a higher number are claimed first.", examples=[10]
+    )
+    notes: str = Field(default="", description="Anything a person wants to remember.", examples=["baseline"])
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> JobSpec:
+        for _, message in disagreements(self.entrypoint, self.params, tuple(enumerate(self.data))):
+            raise ValueError(message)
+        return self
+
+
+def disagreements(
+    entrypoint: Entrypoint | None,
+    params: Mapping[str, JsonValue] | None,
+    sources: Sequence[tuple[int, DataSource]],
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the place and a message for every field that does not go together with another one.
+
+    `None` stands for a field that is faulty itself, so that the rest can be compared all the same; `sources`
+    has the sound ones with their positions.
+    """
+    if entrypoint is not None and params is not None:
+        for message in unknown_placeholders(entrypoint, params):
+            yield ("entrypoint",), message
+    landed: dict[str, int] = {}  # target to the position of its source
+    around: dict[str, int] = {}  # a folder above a target, likewise
+    for index, source in sources:
+        above = [str(folder) for folder in PurePosixPath(source.target).parents if folder.name]
+        others = [landed[folder] for folder in above if folder in landed]
+        if source.target in landed:
+            earlier = landed[source.target]
+            message = (
+                f"data/{source.target} is where data[{earlier}] lands already; give one of them a target"
+            )
+            yield ("data", index), message
+        elif source.target in around or others:
+            earlier = others[0] if others else around[source.target]
+            message = (
+                f"data/{source.target} and the target of data[{earlier}] lie one inside the other; change one"
+            )
+            yield ("data", index), message
+        landed.setdefault(source.target, index)
+        for folder in above:
+            around.setdefault(folder, index)
