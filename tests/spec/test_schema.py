@@ -1,0 +1,246 @@
+"""The published schema and the parser judge alike, so that an editor can be believed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from driverun.errors import SpecError
+from driverun.spec.parser import parse_job
+from driverun.spec.reader import read_yaml
+from driverun.spec.schema import job_schema
+
+VALIDATOR = jsonschema.Draft202012Validator(job_schema())
+GUIDE = Path(__file__).parents[2] / "docs" / "job-file.md"
+
+SOUND = [
+    "{}",
+    "name: a-B_9",
+    "params: {a: [1, {b: null}], c: 1e-3, 'yes': x}",
+    "data: []",
+    "data: [{source: data/x.npz}]",
+    "data: [{source: ./a b/größe/, access: mount, target: x/y, optional: false}]",
+    "data: [{source: x, target: null}]",
+    "data: [{source: a.b/..c/d..}]",
+    "outputs: {}",
+    "outputs: {include: [], exclude: ['*.tmp', 'a/**/b']}",
+    "outputs: {max_checkpoint_size: 0}",
+    "outputs: {max_checkpoint_size: 500 kB}",
+    "outputs: {max_checkpoint_size: 1.5gib}",
+    "seed: 4294967295",
+    "deterministic: null",
+    "deterministic: false",
+    "accelerator: gpu",
+    *(
+        f"checkpoint: {{every: {every}}}"
+        for every in ("auto", "30s", "1h30m", "0.5s", "500 steps", "1 epoch", "10ms")
+    ),
+    "checkpoint: {keep: 1, monitor: val_loss, mode: max}",
+    "retry: {max_errors: 3}",
+    "backend: tensorflow",
+    "requirements: []",
+    "priority: -5",
+    "notes: any text at all",
+]
+
+FAULTY = [
+    "name: 5",
+    "name: a b",
+    "name: _a",
+    f"name: {'a' * 64}",
+    "params: []",
+    "data: {source: x}",
+    "data: [x]",
+    "data: [{}]",
+    *(
+        f"data: [{{source: {source}}}]"
+        for source in (
+            "/x",
+            "../x",
+            "a/../b",
+            "a\\b",
+            "~/x",
+            "C:/x",
+            "''",
+            ".",
+            "'./'",
+            "'https://a/b'",
+            "'gdrive:x'",
+        )
+    ),
+    f"data: [{{source: 1{'a' * 32}}}]",
+    f"data: [{{source: {'a/' * 600}}}]",
+    "data: [{source: x, target: ../y}]",
+    "data: [{source: x, target: ''}]",
+    "data: [{source: x, access: copy}]",
+    "data: [{source: x, optional: 1}]",
+    "data: [{source: x, colour: 1}]",
+    "outputs: []",
+    "outputs: {include: '*'}",
+    "outputs: {include: ['']}",
+    "outputs: {exclude: [/x]}",
+    "outputs: {max_checkpoint_size: -1}",
+    "outputs: {max_checkpoint_size: 1.5B}",
+    "outputs: {max_checkpoint_size: true}",
+    "outputs: {max_checkpoint_size_bytes: 5}",
+    "seed: -1",
+    "seed: 4294967296",
+    "seed: '7'",
+    "seed: 7.5",
+    "seed: true",
+    "seed: null",
+    "deterministic: 1",
+    "accelerator: cuda",
+    *(
+        f"checkpoint: {{every: {every}}}"
+        for every in (
+            "30",
+            "1:30",
+            "0s",
+            "0 steps",
+            "1.5 epochs",
+            "5min",
+            "''",
+            "null",
+            "{kind: auto}",
+            "'30s '",
+        )
+    ),
+    "checkpoint: {keep: 0}",
+    "checkpoint: {monitor: ''}",
+    "checkpoint: {mode: best}",
+    "checkpoint: null",
+    "retry: 3",
+    "retry: {max_errors: 0}",
+    "backend: jax",
+    "backend: 5",
+    "requirements: [numpy]",
+    "priority: high",
+    "notes: 5",
+    "schedule: {cron: '* * * * *'}",
+    "matrix: {a: [1]}",
+    "epochs: 5",
+]
+
+ENTRYPOINTS = {
+    "train.py": True,
+    "./a b/train.py": True,
+    "pkg.mod:Class.method": True,
+    "[train.py]": True,
+    "[python, -m, pkg]": True,
+    "[make, '{x}']": None,
+    "train": False,
+    "''": False,
+    "python train.py": False,
+    "train.py --x": False,
+    "train.py:main": False,
+    "run.sh": False,
+    "../train.py": False,
+    "/train.py": False,
+    "'{x}.py'": False,
+    ".py": False,
+    "a/.py": False,
+    "a.ipynb": False,
+    "[a.ipynb]": False,
+    "[]": False,
+    "['']": False,
+    "[train.py, 5]": False,
+    "{kind: script, value: train.py}": False,
+    "null": False,
+    "5": False,
+}
+
+
+def schema_accepts(text: str) -> bool:
+    document = read_yaml(text.encode(), file="job.yaml")
+    assert not document.faults
+    return bool(VALIDATOR.is_valid(document.value))
+
+
+def parser_accepts(text: str) -> bool:
+    try:
+        parse_job(text.encode(), file="job.yaml", default_name="job")
+    except SpecError:
+        return False
+    return True
+
+
+CASES = [
+    (f"entrypoint: train.py\n{text}" if text != "{}" else "entrypoint: train.py", True) for text in SOUND
+]
+CASES += [(f"entrypoint: train.py\n{text}", False) for text in FAULTY]
+CASES += [(f"entrypoint: {text}", sound) for text, sound in ENTRYPOINTS.items() if sound is not None]
+CASES += [("seed: 1", False), ("{}", False), ("[]", False), ("text", False)]
+
+
+@pytest.mark.parametrize(("text", "is_sound"), CASES)
+def test_schema_and_parser_judge_alike(text: str, is_sound: bool) -> None:
+    assert (schema_accepts(text), parser_accepts(text)) == (is_sound, is_sound)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "entrypoint: [make, '{x}']",  # a placeholder and the params
+        "entrypoint: train.py\ndata: [{source: a/x}, {source: b/x}]",  # two sources
+        "entrypoint: [python, ../train.py]",  # the place of a script in a list depends on what is before it
+        f"entrypoint: train.py\ndata: [{{source: {'a' * 256}}}]",  # bytes of one part
+        "entrypoint: train.py\nseed: 7.0",  # to JSON Schema a whole number, however it is written
+    ],
+)
+def test_what_takes_a_second_look_the_parser_alone_refuses(text: str) -> None:
+    assert schema_accepts(text)
+    assert not parser_accepts(text)
+
+
+def test_the_schema_is_a_schema_and_plain_json() -> None:
+    schema = json.loads(json.dumps(job_schema(), allow_nan=False))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["entrypoint"]
+
+
+def objects_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "job", schema
+    yield from ((name, part) for name, part in schema["$defs"].items() if "properties" in part)
+
+
+def test_every_field_has_a_title_a_description_and_examples_that_are_sound() -> None:
+    schema: dict[str, Any] = dict(job_schema())
+    for where, part in objects_of(schema):
+        assert part["additionalProperties"] is False, where
+        for name, field in part["properties"].items():
+            assert field["title"], (where, name)
+            assert len(field["description"]) > 10, (where, name)
+            for example in field["examples"]:
+                resolved = {**field, "$defs": schema["$defs"]}
+                jsonschema.Draft202012Validator(resolved).validate(example)
+
+
+def test_every_pattern_is_one_that_editors_understand() -> None:
+    patterns = re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(job_schema()))
+    assert len(patterns) > 5
+    for pattern in patterns:
+        assert not re.search(r"\(\?[^:=!]|\\[AZz]|\\d|\\w", pattern), (
+            pattern
+        )  # Python's own, or not the same elsewhere
+
+
+def test_the_guide_shows_every_field_and_only_sound_examples() -> None:
+    guide = GUIDE.read_text(encoding="utf-8")
+    schema: dict[str, Any] = dict(job_schema())
+    for where, part in objects_of(schema):
+        for name in part["properties"]:
+            assert f"`{name}`" in guide, (where, name)
+    blocks = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        text = block if "entrypoint:" in block else f"entrypoint: train.py\n{block}"
+        assert parser_accepts(text), block
+        assert schema_accepts(text), block
