@@ -156,7 +156,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", list(BOMBS.values()), ids=list(BOMBS))
 def test_a_bomb_is_refused_at_once_and_takes_no_memory(bomb: bytes) -> None:
-    before_s = time.process_time()
+    before_s = time.process_time()  # of this process alone: a busy machine does not count
     with pytest.raises(SpecError, match=r"at most 1 MB|more than 10,000 values|deeper than 50 levels"):
         read_yaml(bomb, file="job.yaml")
     assert time.process_time() - before_s < 1.0
