@@ -53,6 +53,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     ),  # the latter reads params where there is no worker to hand them over
     "pydantic": ("spec.*", "runs.*", "checkpoints.*", "transfer.*", "settings"),
     "numpy": ("training.*",),
+    "ml_dtypes": ("training.*",),
     "tensorflow": ("training.keras*",),
     "keras": ("training.keras*",),
     "torch": ("training.torch*", "training.pytorch*"),
@@ -65,6 +66,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "httplib2": ("storage.drive.*",),
     "urllib3": ("storage.drive.*",),
     "google.colab": ("launchers.colab",),
+    "pytest": ("testing.*",),  # suites that every implementation of a seam inherits
 }
 
 #: The only module that sleeps; everything else is handed a Clock.

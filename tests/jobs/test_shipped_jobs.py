@@ -40,7 +40,7 @@ def test_the_three_jobs_are_there() -> None:
 @pytest.mark.parametrize("folder", JOBS, ids=lambda folder: folder.name)
 def test_a_job_file_parses_and_is_named_like_its_folder(folder: Path) -> None:
     file = folder / "job.yaml"
-    spec = parse_job(file.read_text(encoding="utf-8"), file=str(file), default_name="unnamed")
+    spec = parse_job(file.read_bytes(), file=str(file), default_name="unnamed")
     assert spec.name == folder.name
     assert spec.seed == 7
     assert (folder / "README.md").is_file()
@@ -52,7 +52,7 @@ def test_a_script_compiles_and_reads_no_parameter_that_its_job_file_lacks(folder
     tree = ast.parse(source)
     compile(tree, str(folder / "train.py"), "exec")
     job_file = folder / "job.yaml"
-    spec = parse_job(job_file.read_text(encoding="utf-8"), file=str(job_file), default_name="unnamed")
+    spec = parse_job(job_file.read_bytes(), file=str(job_file), default_name="unnamed")
     read = {
         node.slice.value
         for node in ast.walk(tree)
