@@ -30,9 +30,12 @@ SCHEMA_FILE = f"{META}/job.schema.json"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}-[0-9a-f]{12}")
 WORKER_ID = re.compile(r"[a-z0-9]{4,32}")
 
-_CLAIM = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{4,}})\.({WORKER_ID.pattern})\.(claim|record)\.json")
+_NUMBER = (
+    r"(?!0000\.)([0-9]{4}|[1-9][0-9]{4,})"  # one way to write each, so that a name and its parts are one
+)
+_CLAIM = re.compile(rf"({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})\.(claim|record)\.json")
 _RUN = re.compile(rf"({RUN_ID.pattern})\.run\.json")
-_ATTEMPT = re.compile(rf"{RUNS}/({RUN_ID.pattern})\.([0-9]{{4,}})\.({WORKER_ID.pattern})(?:/.*)?")
+_ATTEMPT = re.compile(rf"{RUNS}/({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})(?:/.*)?")
 _WISH = re.compile(rf"({RUN_ID.pattern})\.(submit|cancel|retry|approve|priority)\.([a-z0-9]+)\.json")
 
 

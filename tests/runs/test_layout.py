@@ -34,6 +34,8 @@ def test_every_name_of_the_ledger_says_what_it_is() -> None:
         "ledger/desktop.ini",
         f"ledger/{RUN}.0001.anna.claim (1).json",
         f"ledger/{RUN}.001.anna.claim.json",
+        f"ledger/{RUN}.00001.anna.claim.json",
+        f"ledger/{RUN}.0000.anna.claim.json",
         f"ledger/{RUN}.٠٠٠١.anna.claim.json",
         f"ledger/{RUN}.0001.ANNA.claim.json",
         f"ledger/{RUN}.destroy.7f3a.json",
