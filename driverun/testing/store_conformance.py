@@ -181,7 +181,11 @@ class ObjectStoreConformance:
         created = store.create("runs/a/pack", content)
         target = tmp_path / "target"
         target.write_bytes(b"an older file")
-        found = store.download("runs/a/pack", target)
+        with target.open("rb") as older:
+            found = store.download("runs/a/pack", target)
+            assert (
+                older.read() == b"an older file"
+            )  # a new file took its name; its bytes were not written over
         assert target.read_bytes() == content
         assert found.sha256 == created.sha256
         assert (found.path, found.size_bytes) == ("runs/a/pack", len(content))

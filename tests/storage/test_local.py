@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import logging
 import os
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -242,6 +245,32 @@ def test_processes_create_in_the_order_of_times_too(
     assert_visible_in_order(created_at, watched)
 
 
+# Order of writes.
+
+
+def test_bytes_are_on_the_disk_before_they_are_shown_and_names_before_the_call_returns(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("ledger/record", b"1")
+    store.replace("ledger/record", b"2")
+    real_fsync = os.fsync
+    events: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        shown = (root / "ledger/one").exists() or store.read("ledger/record") == b"3"
+        events.append(
+            f"{'folder' if is_folder else 'file'} synced {'after' if shown else 'before'} it is shown"
+        )
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.create("ledger/one", b"1")
+    (root / "ledger/one").unlink()
+    store.replace("ledger/record", b"3")
+    assert events == ["file synced before it is shown", "folder synced after it is shown"] * 2
+
+
 # Links.
 
 
@@ -441,6 +470,24 @@ def test_a_crash_between_stamping_and_showing_leaves_a_gap_and_no_object(
     assert store.create("one", b"").created_at == NOON + MICROSECOND
 
 
+DIE_WITH_THE_LOCK = """
+import os, signal, sys
+from pathlib import Path
+from driverun.storage.local import LocalStore
+os.link = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)
+LocalStore(Path(sys.argv[1])).create("one", b"of the dead")
+"""
+
+
+def test_a_process_that_is_killed_with_the_lock_in_hand_blocks_nobody(store: LocalStore, root: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", DIE_WITH_THE_LOCK, str(root)], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((root / ".driverun/local/tmp").iterdir())) == 1
+    assert store.list("", recursive=True) == []
+    store.create("one", b"of the living")
+    assert store.read("one") == b"of the living"
+
+
 def test_a_crash_while_replacing_keeps_the_time_of_creation(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,19 +501,25 @@ def test_a_crash_while_replacing_keeps_the_time_of_creation(
     assert store.stat("record").created_at == created.created_at
 
 
-def test_a_file_that_grows_while_it_is_downloaded_is_not_taken(
-    store: LocalStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("content", "modified_ns"), [(b"12", NOON_NS), (b"2", NOON_NS + 1000)])
+def test_a_file_that_changes_while_it_is_downloaded_is_not_taken(
+    store: LocalStore,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    modified_ns: int,
 ) -> None:
     file = write(root / "data/growing", b"1")
+    os.utime(file, ns=(NOON_NS, NOON_NS))
     real_write = local._write_all
 
-    def write_and_grow(out: object, chunk: bytes) -> None:
-        real_write(out, chunk)  # type: ignore[arg-type] # passed on as it came
-        if file.stat().st_size == 1:
-            with file.open("ab") as more:
-                more.write(b"2")
+    def write_and_change(out: io.FileIO, chunk: bytes) -> None:
+        real_write(out, chunk)
+        file.write_bytes(content)
+        os.utime(file, ns=(modified_ns, modified_ns))
 
-    monkeypatch.setattr(local, "_write_all", write_and_grow)
+    monkeypatch.setattr(local, "_write_all", write_and_change)
     target = write(tmp_path / "target", b"an older file")
     with pytest.raises(IntegrityError, match="it changed while it was read"):
         store.download("data/growing", target)
