@@ -47,7 +47,7 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def write(self, kind: EventKind, **fields: Any) -> None:
+    def write(self, kind: EventKind, /, **fields: Any) -> None:
         line = json.dumps({"event": kind.value, "at": time.time(), **fields}, default=str)
         os.write(self._file, line.encode() + b"\n")
 

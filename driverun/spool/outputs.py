@@ -34,7 +34,11 @@ class OutputRule:
         return not any(_matches(path, pattern) for pattern in self.exclude)
 
     def find(self, folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-        """The outputs in `folder`, sorted by path: (path, stat). Links are followed for files, not for folders."""
+        """The files in `folder` that may be outputs by name, sorted: (path, stat).
+
+        Code that was delivered is among them: whether it was changed since is for the caller to see (`code_files`).
+        Links are followed for files, not for folders.
+        """
         found: list[tuple[str, os.stat_result]] = []
         for where, folders, files in os.walk(folder):
             relative = os.path.relpath(where, folder)
@@ -50,8 +54,6 @@ class OutputRule:
                     stat = os.stat(os.path.join(where, name))
                 except OSError:
                     continue  # it vanished, or is a dangling link
-                if path in self.code_files and self.code_files[path] == sha256_of(Path(where, name)):
-                    continue
                 found.append((path, stat))
         yield from sorted(found)
 
@@ -96,11 +98,21 @@ def _content_digest(file: Path) -> str:
         digest = hashlib.sha256()
         with zipfile.ZipFile(file) as archive:
             for name in sorted(archive.namelist()):
-                content = archive.read(name)
-                if name == "metadata.json":
-                    metadata = json.loads(content)
-                    metadata.pop("date_saved", None)
-                    content = json.dumps(metadata, sort_keys=True).encode()
+                content = lasting_part(name, archive.read(name))
                 digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
         return digest.hexdigest()
     return sha256_of(file)
+
+
+def lasting_part(name: str, content: bytes) -> bytes:
+    """The bytes of a `.keras` archive's member without what differs between two equal models.
+
+    That is the date in metadata.json, and in config.json the ids of shared objects, which are memory addresses.
+    """
+    if name == "metadata.json":
+        metadata = json.loads(content)
+        metadata.pop("date_saved", None)
+        return json.dumps(metadata, sort_keys=True).encode()
+    if name == "config.json":
+        return re.sub(rb'"shared_object_id": \d+', b'"shared_object_id": 0', content)
+    return content

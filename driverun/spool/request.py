@@ -38,6 +38,8 @@ class TrainingRequest:
     restore_fits: int = 0  #: how many finished fits lie under restore/fits/
     restore_checkpoint: bool = False  #: whether restore/checkpoint/ holds a fit to take up
     resumed_step: int = 0  #: optimiser updates of the run that need not be made again
+    interrupted_before: bool = False  #: whether an earlier attempt began this run and did not end it
+    code_changed: bool = False  #: whether the code is another than the one that was checkpointed
     notes: tuple[str, ...] = ()  #: reasons why the run is approximate that the runner already knows
 
     def write(self, path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What bit-exactness depends on beneath a model: seeds, deterministic kernels, versions, devices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from driverun.spool.events import EventKind
+from driverun.training.session import TrainingSession
+
+#: Processor features that make TensorFlow and its libraries choose other kernels, whose last bits differ.
+CPU_FEATURES = ("avx", "avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "fma", "asimd", "sve")
+
+
+def prepare(session: TrainingSession) -> None:
+    """Seed Keras, switch deterministic kernels on where they are wanted, and record the stack."""
+    before = random.getstate()
+    keras.utils.set_random_seed(session.request.seed)
+    random.setstate(before)  # Python's and NumPy's generators were seeded when the script began
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        session.gap(f"Keras' {backend} backend is not resumed exactly by this version")
+    gpus = _gpus() if backend == "tensorflow" else []
+    wanted = session.request.deterministic
+    session.deterministic = not gpus if wanted is None else wanted
+    if session.deterministic and backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    if not session.deterministic:
+        where = "a GPU" if gpus else "this machine"
+        session.step_exact(f"kernels on {where} are not deterministic; `deterministic: true` makes them so")
+    session.stack = stack(backend, gpus)
+    session.events.write(
+        EventKind.STARTED, environment={**session.stack, "deterministic": session.deterministic}
+    )
+
+
+def reseed(seed: int) -> None:
+    """Give TensorFlow's hidden generators a state that depends on `seed` alone."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(seed)
+
+
+def _gpus() -> list[str]:
+    import tensorflow as tf
+
+    names = []
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        names.append(str(details.get("device_name", device.name)))
+    return names
+
+
+def stack(backend: str, gpus: list[str]) -> dict[str, Any]:
+    """The parts of the stack that a bit may depend on, as JSON."""
+    import numpy as np
+
+    versions = {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__}
+    library = sys.modules.get({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[backend])
+    if library is not None:
+        versions[backend] = library.__version__
+    return {
+        **versions,
+        "backend": backend,
+        "machine": platform.machine(),
+        "cpu_features": " ".join(_cpu_features()),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": ", ".join(gpus) or "none",
+        "dtype_policy": keras.config.dtype_policy().name,
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
+    }
+
+
+def _cpu_features() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            present = set(line.partition(":")[2].split())
+            return [name for name in CPU_FEATURES if name in present]
+    return []
