@@ -1,0 +1,399 @@
+"""Values as text for a terminal, a pipe or a script.
+
+Every function gives the text to print. On a terminal it holds colours and tables made by rich; elsewhere it
+is plain lines, aligned by spaces.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from driverun.report.interruptions import interruptions_of
+from driverun.report.summary import RunSummary, timestamp
+from driverun.report.wording import (
+    EXACTNESS_MEANS,
+    EXACTNESS_NAMES,
+    WAITING_NAMES,
+    age_text,
+    count_text,
+    duration_text,
+    number_text,
+    size_text,
+    time_text,
+)
+from driverun.runs.record import Exactness
+from driverun.runs.state import RunState
+
+if TYPE_CHECKING:
+    from driverun.report.diff import Difference  # zipfile and more, for one command alone
+
+_STATE_STYLES = {
+    RunState.QUEUED: "cyan",
+    RunState.RUNNING: "bold blue",
+    RunState.INTERRUPTED: "yellow",
+    RunState.SUCCEEDED: "green",
+    RunState.FAILED: "bold red",
+    RunState.CANCELLED: "dim",
+}
+
+
+class DrillRow(Protocol):
+    """One cut of a drill."""
+
+    @property
+    def cut(self) -> int: ...  # number, from 1
+    @property
+    def how(self) -> str: ...  # "mid-epoch", "during a commit"
+    @property
+    def step_reached(self) -> int | None: ...
+    @property
+    def committed_step(self) -> int | None: ...
+    @property
+    def resumed_at(self) -> int | None: ...
+    @property
+    def steps_repeated(self) -> int | None: ...
+    @property
+    def result(self) -> str: ...  # "ok", or what is wrong
+    @property
+    def is_ok(self) -> bool: ...
+
+
+class Problem(Protocol):
+    """Something that is wrong, or is fine, with how to mend it."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...  # "" where there is nothing to do
+    @property
+    def is_fault(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell:
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    head: str
+    is_number: bool = False
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON that every reader accepts; a number that is not finite is its name as text."""
+    return json.dumps(_sayable(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def runs_table(
+    runs: Sequence[RunSummary], *, now: datetime, terminal: bool = False, width: int | None = None
+) -> str:
+    """One line for each run.
+
+    Args:
+        now: what ages are reckoned from.
+        width: of the terminal, in characters; None asks it.
+    """
+    if not runs:
+        return "No runs yet: driverun submit JOB"
+    columns = (
+        _Column(head="RUN"),
+        _Column(head="STATE"),
+        _Column(head="STEP", is_number=True),
+        _Column(head="EPOCH", is_number=True),
+        _Column(head="CHECKPOINT"),
+        _Column(head="EXACTNESS"),
+        _Column(head="NOTE"),
+    )
+    rows = [
+        (
+            _Cell(text=run.run_id),
+            _state_cell(run.state),
+            _Cell(text=_steps(run)),
+            _Cell(text="-" if run.epoch is None else f"{run.epoch:,}"),
+            _Cell(text=_last_checkpoint(run, now)),
+            _exactness_cell(run),
+            _Cell(text=_note(run), style="dim"),
+        )
+        for run in runs
+    ]
+    return _table(columns, rows, terminal=terminal, width=width)
+
+
+def run_text(run: RunSummary, *, now: datetime, terminal: bool = False, width: int | None = None) -> str:
+    """All about one run: facts, metrics, attempts, checkpoints."""
+    parts = [_facts(run, now=now, terminal=terminal, width=width)]
+    if run.metrics:
+        metrics = [(_Cell(text=name), _Cell(text=number_text(value))) for name, value in run.metrics.items()]
+        columns: Sequence[_Column] = (_Column(head="METRIC"), _Column(head="VALUE", is_number=True))
+        parts.append(_table(columns, metrics, terminal=terminal, width=width))
+    if run.attempts:
+        parts.append(_attempts(run, now=now, terminal=terminal, width=width))
+    if run.checkpoints:
+        columns = (
+            _Column(head="CHECKPOINT AT", is_number=True),
+            _Column(head="ATTEMPT", is_number=True),
+            _Column(head="SIZE", is_number=True),
+            _Column(head="NEW", is_number=True),
+            _Column(head="COMMITTED"),
+        )
+        rows = [
+            (
+                _Cell(text=f"{item.step:,}"),
+                _Cell(text=str(item.attempt)),
+                _Cell(text=size_text(item.size_bytes)),
+                _Cell(text=size_text(item.new_bytes)),
+                _Cell(text=_age(item.created_at, now)),
+            )
+            for item in run.checkpoints
+        ]
+        parts.append(_table(columns, rows, terminal=terminal, width=width))
+    if run.failure is not None and run.failure.traceback:
+        parts.append(_clean(run.failure.traceback.rstrip(), keep="\n\t"))
+    return "\n\n".join(parts)
+
+
+def drill_table(rows: Sequence[DrillRow], *, terminal: bool = False, width: int | None = None) -> str:
+    """One line for each cut of a drill."""
+    columns = (
+        _Column(head="CUT", is_number=True),
+        _Column(head="HOW"),
+        _Column(head="STEP REACHED", is_number=True),
+        _Column(head="COMMITTED", is_number=True),
+        _Column(head="RESUMED AT", is_number=True),
+        _Column(head="REPEATED", is_number=True),
+        _Column(head="RESULT"),
+    )
+    cells = [
+        (
+            _Cell(text=str(row.cut)),
+            _Cell(text=row.how),
+            _Cell(text=_count(row.step_reached)),
+            _Cell(text=_count(row.committed_step)),
+            _Cell(text=_count(row.resumed_at)),
+            _Cell(text=_count(row.steps_repeated)),
+            _Cell(text=row.result, style="green" if row.is_ok else "bold red"),
+        )
+        for row in rows
+    ]
+    return _table(columns, cells, terminal=terminal, width=width)
+
+
+def problems(found: Sequence[Problem], *, terminal: bool = False, width: int | None = None) -> str:
+    """One line for each thing looked at, and under a fault how to mend it."""
+    lines: list[tuple[_Cell, ...]] = []
+    subject_width = max((len(_clean(item.subject)) for item in found), default=0)
+    for item in found:
+        mark = _Cell(text="fault", style="bold red") if item.is_fault else _Cell(text="fine ", style="green")
+        subject = _Cell(text=_clean(item.subject).ljust(subject_width))
+        lines.append((mark, _Cell(text="  "), subject, _Cell(text="  "), _Cell(text=_clean(item.message))))
+        if item.remedy:
+            lines.append((_Cell(text=" " * 7), _Cell(text=f"→ {_clean(item.remedy)}", style="dim")))
+    return _lines(lines, terminal=terminal, width=width)
+
+
+def difference_text(found: Difference | None, *, label_a: str, label_b: str) -> str:
+    """What `diff` has to say, in one or two lines."""
+    if found is None:
+        return f"identical: {label_a} and {label_b} agree in every variable, value and output"
+    return f"different: {_clean(found.message)}"
+
+
+def _facts(run: RunSummary, *, now: datetime, terminal: bool, width: int | None) -> str:
+    facts: list[tuple[str, _Cell]] = [
+        ("run", _Cell(text=run.run_id, style="bold")),
+        ("state", _state_cell(run.state)),
+    ]
+    if run.waiting_for is not None:
+        facts.append(("waits for", _Cell(text=WAITING_NAMES[run.waiting_for])))
+    reason = run.failure.message if run.state is RunState.FAILED and run.failure is not None else run.reason
+    if reason:
+        facts.append(("because", _Cell(text=reason)))
+    epoch = "" if run.epoch is None else f", {count_text(run.epoch, 'epoch')} finished"
+    facts.append(("step", _Cell(text=f"{_steps(run)}{epoch}")))
+    if run.attempts:
+        exactness = _exactness_cell(run)
+        facts.append(
+            (
+                "exactness",
+                _Cell(text=f"{exactness.text}. {EXACTNESS_MEANS[run.exactness]}", style=exactness.style),
+            )
+        )
+        facts += [("", _Cell(text=f"- {reason}")) for reason in run.exactness_reasons]
+        facts.append(("interrupted", _Cell(text=_cost(run))))
+    if run.lease is not None:
+        heard = f"{run.lease.worker}, heard of {_age(run.lease.heard_at, now)}"
+        facts.append(("worker", _Cell(text=heard)))
+    named = (
+        ("state_sha256", run.state_sha256),
+        ("outputs_sha256", run.outputs_sha256),
+        ("results", run.results_path),
+        ("job", run.job),
+        ("submitted", timestamp(run.created_at) if run.created_at is not None else None),
+    )
+    facts += [(name, _Cell(text=value)) for name, value in named if value is not None]
+    lines = [(_Cell(text=name.ljust(15), style="dim"), cell) for name, cell in facts]
+    return _lines(lines, terminal=terminal, width=width)
+
+
+def _attempts(run: RunSummary, *, now: datetime, terminal: bool, width: int | None) -> str:
+    columns = (
+        _Column(head="ATTEMPT", is_number=True),
+        _Column(head="WORKER"),
+        _Column(head="STATE"),
+        _Column(head="STARTED (UTC)"),
+        _Column(head="TIME", is_number=True),
+        _Column(head="FROM", is_number=True),
+        _Column(head="TO", is_number=True),
+        _Column(head="REASON"),
+    )
+    rows = [
+        (
+            _Cell(text=str(attempt.number)),
+            _Cell(text=attempt.worker),
+            _Cell(text=attempt.state.value, style=_STATE_STYLES[RunState(attempt.state.value)]),
+            _Cell(text=time_text(attempt.started_at)),
+            _Cell(text=duration_text(((attempt.ended_at or now) - attempt.started_at).total_seconds())),
+            _Cell(text=_count(attempt.first_step)),
+            _Cell(text=_count(attempt.last_step)),
+            _Cell(text=attempt.reason, style="dim"),
+        )
+        for attempt in run.attempts
+    ]
+    return _table(columns, rows, terminal=terminal, width=width)
+
+
+def _cost(run: RunSummary) -> str:
+    found = interruptions_of(run.attempts)
+    if not found:
+        return "never"
+    times = "once" if len(found) == 1 else f"{len(found)} times"
+    repeated = count_text(sum(item.steps_repeated or 0 for item in found), "step")
+    pause = duration_text(sum(item.pause_s for item in found))
+    return f"{times}; {repeated} computed again, {pause} between attempts"
+
+
+def _steps(run: RunSummary) -> str:
+    return f"{run.step:,}" if run.total_steps is None else f"{run.step:,}/{run.total_steps:,}"
+
+
+def _last_checkpoint(run: RunSummary, now: datetime) -> str:
+    if run.checkpoints:
+        newest = max(run.checkpoints, key=lambda item: item.created_at)
+        return _age(newest.created_at, now)
+    return f"at {run.committed_step:,}" if run.committed_step is not None else "-"
+
+
+def _note(run: RunSummary) -> str:
+    if run.waiting_for is not None:
+        return f"waits for {WAITING_NAMES[run.waiting_for]}"
+    if run.state is RunState.FAILED and run.failure is not None:
+        return run.failure.message
+    return run.reason
+
+
+def _state_cell(state: RunState) -> _Cell:
+    return _Cell(text=state.value, style=_STATE_STYLES[state])
+
+
+def _exactness_cell(run: RunSummary) -> _Cell:
+    if not run.attempts and not run.step:
+        return _Cell(text="-")
+    style = "yellow" if run.exactness is Exactness.APPROXIMATE else ""
+    return _Cell(text=EXACTNESS_NAMES[run.exactness], style=style)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _age(at: datetime, now: datetime) -> str:
+    return age_text((now - at).total_seconds())
+
+
+def _table(
+    columns: Sequence[_Column], rows: Sequence[Sequence[_Cell]], *, terminal: bool, width: int | None
+) -> str:
+    if terminal:
+        return _rich_table(columns, rows, width)
+    texts = [[column.head for column in columns], *([_clean(cell.text) for cell in row] for row in rows)]
+    widths = [max(len(line[number]) for line in texts) for number in range(len(columns))]
+    lines = (
+        "  ".join(
+            text.rjust(room) if column.is_number else text.ljust(room)
+            for text, room, column in zip(line, widths, columns, strict=True)
+        )
+        for line in texts
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _rich_table(columns: Sequence[_Column], rows: Sequence[Sequence[_Cell]], width: int | None) -> str:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for number, column in enumerate(columns):
+        is_last = number == len(columns) - 1
+        table.add_column(
+            column.head,
+            justify="right" if column.is_number else "left",
+            no_wrap=not is_last,
+            overflow="fold" if is_last else "ellipsis",
+        )
+    for row in rows:
+        # Text, not markup: a job may be called [red].
+        table.add_row(*(Text(_clean(cell.text), style=cell.style) for cell in row))
+    return _printed(table, width)
+
+
+def _lines(lines: Sequence[Sequence[_Cell]], *, terminal: bool, width: int | None) -> str:
+    if not terminal:
+        return "\n".join("".join(_clean(cell.text) for cell in line).rstrip() for line in lines)
+    from rich.text import Text
+
+    text = Text()
+    for number, line in enumerate(lines):
+        text.append("\n" if number else "")
+        for cell in line:
+            text.append(_clean(cell.text), style=cell.style)
+    return _printed(text, width)
+
+
+def _printed(renderable: Any, width: int | None) -> str:
+    import shutil
+
+    from rich.console import Console
+
+    columns = width if width is not None else shutil.get_terminal_size().columns
+    out = io.StringIO()
+    # rich obeys NO_COLOR by itself.
+    Console(file=out, force_terminal=True, width=columns, highlight=False, emoji=False).print(renderable)
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))
+
+
+def _clean(text: str, keep: str = "") -> str:
+    """`text` without control characters, by which a job could take over the terminal."""
+    return "".join(
+        char if char.isprintable() or char in keep else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _sayable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(item) for item in value]
+    return value
