@@ -15,6 +15,7 @@ from driverun.errors import IntegrityError, ObjectNotFound, TransientStoreError
 from driverun.spool.folder import SpoolFolder
 from driverun.spool.snapshot import TENSORS, SnapshotKind, aligned, read_header
 from driverun.storage.base import ObjectInfo
+from driverun.storage.local import LocalStore
 from driverun.storage.memory import MemoryStore
 from driverun.testing.faulty import FaultyStore, Injection, SimulatedDisconnect
 from tests.checkpoints.world import RUN_ID, Array, World, arrays_of, assert_is_state_at
@@ -249,6 +250,27 @@ def test_a_manifest_in_the_wrong_place_is_not_taken(world: World) -> None:
     assert restored is not None
     assert restored.header.step == 20
     assert "it is the manifest of" in skipped[0]
+
+
+def test_a_folder_is_a_root_like_any_other(world: World, tmp_path: Path) -> None:
+    def time_ns() -> int:
+        return int(world.clock.now().timestamp()) * 10**9
+
+    store = LocalStore(tmp_path / "root", clock=world.clock, time_ns=time_ns)
+    committer = world.committer(world.claim(1), store=store)
+    for step in (10, 20):
+        newest = world.commit(committer, step, files={"log.csv": b"0,0.5"})
+    assert newest_valid(store, RUN_ID, claims=world.claims, scratch=tmp_path / "scratch") is not None
+    restored, spool, skipped = world.restore(store=store)
+    assert restored is not None
+    assert (restored.stored, skipped) == (newest.stored, [])
+    assert_is_state_at(20, spool.restored_checkpoint)
+    pack = tmp_path / "root" / newest.manifest.key.pack_file(newest.manifest.packs[0].sha256)
+    pack.write_bytes(pack.read_bytes()[:-1] + b"x")
+    restored, spool, skipped = world.restore(store=store)
+    assert restored is not None
+    assert restored.header.step == 10
+    assert len(skipped) == 1
 
 
 def test_a_root_out_of_reach_is_no_reason_to_go_back(world: World) -> None:

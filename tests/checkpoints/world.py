@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +223,3 @@ def state_at(step: int) -> list[Array]:
 def assert_is_state_at(step: int, folder: Path) -> None:
     for expected, found in zip(state_at(step), arrays_of(folder), strict=True):
         np.testing.assert_array_equal(found, expected)
-
-
-def later(seconds: float) -> timedelta:
-    return timedelta(seconds=seconds)
