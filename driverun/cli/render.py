@@ -133,7 +133,10 @@ def run_text(run: RunSummary, *, now: datetime, terminal: bool = False, width: i
     """All about one run: facts, metrics, attempts, checkpoints."""
     parts = [_facts(run, now=now, terminal=terminal, width=width)]
     if run.metrics:
-        metrics = [(_Cell(text=name), _Cell(text=number_text(value))) for name, value in run.metrics.items()]
+        metrics = [
+            (_Cell(text=name), _Cell(text=number_text(value).replace("−", "-")))
+            for name, value in run.metrics.items()
+        ]
         columns: Sequence[_Column] = (_Column(head="METRIC"), _Column(head="VALUE", is_number=True))
         parts.append(_table(columns, metrics, terminal=terminal, width=width))
     if run.attempts:

@@ -192,3 +192,8 @@ def test_plain_output_needs_no_rich() -> None:
         "import sys, driverun.cli.render; sys.exit(any(name.split('.')[0] == 'rich' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_numbers_can_be_read_by_a_pipe() -> None:
+    shown = render.run_text(run(metrics={"fit.gain": -0.5}), now=NOW)
+    assert "fit.gain  -0.5000" in shown
