@@ -66,8 +66,8 @@ def report_html(report: Report) -> str:
     summary = report.summary
     sections = (
         _head(report),
-        _exactness(summary),
         _failure(report),
+        _exactness(summary),
         _metrics(report),
         curves_section(report.curves),
         attempts_section(summary, report.until),
