@@ -1,0 +1,120 @@
+"""Results brought from the root to a local folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from driverun.errors import IntegrityError, UsageError
+from driverun.storage.base import ObjectStore
+from driverun.transfer.archives import Member, unpack
+from driverun.transfer.checksums import copy_hashed, sha256_of
+from driverun.transfer.progress import OnProgress, ProgressCounter
+from driverun.transfer.results import ARCHIVE_NAME, ResultFile, read_results_manifest
+
+_MOST_NAMED = 5
+
+
+def fetch_results(
+    store: ObjectStore, folder: str, dest: Path, on_progress: OnProgress | None = None
+) -> list[Path]:
+    """Write the results in `folder` of the root to the local `dest`; return their places, sorted by path.
+
+    Each file is verified before it appears. Equal files that are there already are left as they are.
+
+    Raises:
+        ObjectNotFound: there are no results.
+        UsageError: `dest` holds other files of these names; nothing was touched.
+        IntegrityError: a result is not what the manifest says; it was not written.
+    """
+    manifest = read_results_manifest(store, folder)
+    wanted = _without_those_there(manifest.files, dest)
+    total_bytes = sum(file.size_bytes for file in wanted)
+    counter = ProgressCounter(on_progress, total_files=len(wanted), total_bytes=total_bytes)
+    dest.mkdir(parents=True, exist_ok=True)
+    if wanted:
+        with tempfile.TemporaryDirectory(prefix=".driverun-", dir=dest) as workdir:
+            arrived = Path(workdir, "object")
+            if manifest.archive is not None:
+                store.download(f"{folder}/{manifest.archive.path}", arrived)
+                _verify(manifest.archive, folder, sha256_of(arrived))
+                _unpack(arrived, folder, wanted, dest, counter)
+            else:
+                for file in wanted:
+                    store.download(f"{folder}/{file.path}", arrived)
+                    _verify(file, folder, sha256_of(arrived))
+                    _show(arrived, dest / file.path)
+                    counter.add(file.path, file.size_bytes)
+    return [dest / file.path for file in manifest.files]
+
+
+def _without_those_there(files: Sequence[ResultFile], dest: Path) -> list[ResultFile]:
+    wanted: list[ResultFile] = []
+    in_the_way: list[str] = []
+    if dest.exists() and not dest.is_dir():
+        raise UsageError(f"cannot fetch to {dest}: it is a file. Name a folder as DEST.")
+    for file in files:
+        place = dest / file.path
+        blocked = next(
+            (above for above in _parents(place, dest) if above.exists() and not above.is_dir()), None
+        )
+        if blocked is not None:
+            in_the_way.append(str(blocked))
+        elif not os.path.lexists(place):
+            wanted.append(file)
+        elif not _is_equal(place, file):
+            in_the_way.append(str(place))
+    if in_the_way:
+        named = sorted(set(in_the_way))
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        raise UsageError(
+            f"cannot fetch to {dest}: {', '.join(named[:_MOST_NAMED])}{more} would be overwritten with other "
+            "content; nothing was touched. Give another DEST."
+        )
+    return wanted
+
+
+def _parents(place: Path, dest: Path) -> list[Path]:
+    return [above for above in place.parents if above != dest and above.is_relative_to(dest)]
+
+
+def _is_equal(place: Path, file: ResultFile) -> bool:
+    return place.is_file() and place.stat().st_size == file.size_bytes and sha256_of(place) == file.sha256
+
+
+def _unpack(
+    archive: Path, folder: str, wanted: Sequence[ResultFile], dest: Path, counter: ProgressCounter
+) -> None:
+    missing = {file.path: file for file in wanted}
+
+    def take(member: Member) -> None:
+        file = missing.pop(member.path, None)
+        if file is None:
+            return
+        unpacked = archive.with_name("member")
+        with unpacked.open("wb") as into:
+            sha256, _ = copy_hashed(member.content, into)
+        _verify(file, folder, sha256)
+        _show(unpacked, dest / file.path)
+        counter.add(file.path, file.size_bytes)
+
+    unpack(archive, name=f"{folder}/{ARCHIVE_NAME}", take=take)
+    if missing:
+        raise IntegrityError(
+            f"cannot fetch {folder}: its archive has no {', '.join(sorted(missing)[:_MOST_NAMED])}"
+        )
+
+
+def _verify(file: ResultFile, folder: str, sha256: str) -> None:
+    if sha256 != file.sha256:
+        raise IntegrityError(
+            f"cannot fetch {folder}/{file.path}: its bytes are {sha256[:12]}…, {file.sha256[:12]}… was "
+            "committed. It is damaged on the root; nothing of it was written."
+        )
+
+
+def _show(arrived: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    arrived.replace(place)
