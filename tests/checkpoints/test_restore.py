@@ -306,6 +306,21 @@ def test_restoring_again_replaces_what_was_there(world: World, tmp_path: Path) -
     assert_is_state_at(200, spool.restored_fit(1))
 
 
+def test_a_file_that_its_manifest_calls_by_a_wrong_name_is_refused(world: World, tmp_path: Path) -> None:
+    stored = world.commit(world.committer(world.claim(1)), 3, files={"a": b"x" * 100}).stored
+    header = stored.manifest.header
+    wrong = replace(header, files=(replace(header.files[0], sha256="0" * 64),))
+    spool = SpoolFolder(path=tmp_path / "spool")
+    with pytest.raises(IntegrityError, match="a file of the checkpoint is damaged"):
+        restore(
+            world.store,
+            replace(stored, manifest=replace(stored.manifest, header=wrong)),
+            into=spool,
+            cache=tmp_path / "cache",
+        )
+    assert list(spool.files.iterdir()) == []
+
+
 def test_restoring_says_what_is_missing(world: World, tmp_path: Path) -> None:
     path, pack, _ = two_commits(world)
     spool = SpoolFolder(path=tmp_path / "spool")

@@ -12,7 +12,13 @@ from driverun.checkpoints.commit import CheckpointCommitter, Committed
 from driverun.checkpoints.manifest import CheckpointManifest, FitRef
 from driverun.checkpoints.newest import CheckpointInfo, find_checkpoints, load_manifest
 from driverun.checkpoints.retention import Best, Held, Retention, RetentionRules, Swept, to_delete
-from driverun.errors import LostOwnership, StoreAccessDenied, TransientStoreError
+from driverun.errors import (
+    LostOwnership,
+    StoreAccessDenied,
+    StoreError,
+    StoreQuotaExceeded,
+    TransientStoreError,
+)
 from driverun.runs.layout import AttemptKey
 from driverun.spool.snapshot import SnapshotHeader, SnapshotKind
 from driverun.storage.base import ObjectInfo, ObjectStore
@@ -98,8 +104,9 @@ def test_older_attempts_keep_theirs_until_there_are_enough_of_our_own() -> None:
 def test_the_newest_that_counts_stays_whoever_made_it() -> None:
     newest = held(9, key=OLD)  # it did not verify, or we would have gone on from it
     assert left([newest, held(4), held(5), held(6)]) == [newest, held(5), held(6)]
-    unread = held(9, key=OLD, readable=False)
+    unread, behind = held(9, key=OLD, readable=False), held(8, key=OLD)
     assert left([unread, held(4), held(5), held(6)]) == [unread, held(5), held(6)]
+    assert left([unread, behind, held(4), held(5), held(6)]) == [unread, behind, held(5), held(6)]
 
 
 def test_what_does_not_count_goes_and_saves_nothing_else() -> None:
@@ -262,33 +269,42 @@ def test_bytes_that_come_again_after_their_pack_was_condemned_are_uploaded_again
     assert (restored.header.step, skipped) == (3, [])
 
 
-def test_what_a_failed_commit_left_is_kept_for_the_next_one_then_tidied(world: World) -> None:
-    class Losing(MemoryStore):
-        losing = False
+@pytest.mark.parametrize("failing", ["the answer to a pack", "the manifest"])
+def test_what_a_failed_commit_left_is_tidied_when_no_later_one_needs_it(world: World, failing: str) -> None:
+    class Failing(MemoryStore):
+        armed = False
 
         def create(
             self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
         ) -> ObjectInfo:
+            if self.armed and failing == "the manifest" and path.endswith(".json"):
+                raise StoreQuotaExceeded("the root is full", path=path)
             info = super().create(path, content, properties=properties)
-            if self.losing:
-                self.losing = False
+            if self.armed and failing == "the answer to a pack":
                 raise TransientStoreError("the answer was lost", path=path)
             return info
 
-    world.store = store = Losing(world.clock)
+    world.store = store = Failing(world.clock)
     key = world.claim(1)
     committer = world.committer(key)
     keeper = retention(world, committer, keep=1)
     world.commit(committer, 1)
-    store.losing = True
-    with pytest.raises(TransientStoreError):
+    store.armed = True
+    with pytest.raises(StoreError):
         world.commit(committer, 2)
-    world.clock.advance(seconds=LEASE_S)
-    assert len(stray_packs(world, key)) == 1  # of step 2; its answer was lost, so nothing names it
-    sweep(world, keeper)
+    store.armed = False
+    left_over = stray_packs(world, key)
+    assert len(left_over) == 1
+    for _ in range(2):
+        sweep(world, keeper)
+        assert stray_packs(world, key) == left_over
+        if failing == "the manifest":
+            world.clock.advance(seconds=LEASE_S)  # verified, so a call for the same step would name it
+            assert {f"pack-{name}" for name in committer.uncommitted_packs} == left_over
     world.commit(committer, 3)
-    sweep(world, keeper)
-    world.clock.advance(seconds=LEASE_S)
+    for _ in range(2):
+        sweep(world, keeper)
+        world.clock.advance(seconds=LEASE_S)
     sweep(world, keeper)
     assert stray_packs(world, key) == set()
     assert world.restored_step() == 3
@@ -315,6 +331,22 @@ def test_older_attempts_are_tidied_but_what_we_stand_on(world: World) -> None:
         ["fit-000.json", *(f"pack-{pack.sha256}" for pack in end.manifest.packs)]
     )
     assert world.restored_step() == 170
+
+
+def test_packs_stay_as_long_as_a_manifest_that_cannot_be_read_may_name_them(world: World) -> None:
+    old = world.claim(1)
+    newest = world.commit(world.committer(old), 99)
+    content = world.store.read(newest.path)
+    world.damage(newest.path, content[1:])
+    committer = world.committer(world.claim(2, "bert"))
+    keeper = retention(world, committer, keep=1)
+    for step in (1, 2, 3):
+        world.commit(committer, step)
+        sweep(world, keeper)
+        world.clock.advance(seconds=LEASE_S)
+    assert world.restored_step() == 3
+    world.damage(newest.path, content)  # the fault was in the reading
+    assert world.restored_step() == 99
 
 
 def test_a_worker_that_lost_the_run_deletes_nothing(world: World) -> None:
