@@ -69,8 +69,15 @@ def known_claims(
     store: ObjectStore, run_id: str, known: Iterable[ClaimEvidence] = ()
 ) -> tuple[ClaimEvidence, ...]:
     """All claims of the run: those in `known`, and those that a listing shows. Nothing is read."""
+    return claims_in(store.list(LEDGER), run_id, known)
+
+
+def claims_in(
+    listing: Iterable[ObjectInfo], run_id: str, known: Iterable[ClaimEvidence] = ()
+) -> tuple[ClaimEvidence, ...]:
+    """All claims of the run: those in `known`, and those in a listing of the ledger."""
     found = {claim.key: claim for claim in known}
-    for info in store.list(LEDGER):
+    for info in listing:
         name = parse_ledger_name(info.path)
         if name is None or name.kind is not EntryKind.CLAIM or name.run_id != run_id:
             continue
@@ -89,7 +96,11 @@ def check_owner(
     Raises:
         LostOwnership: another attempt owns the run.
     """
-    claims = known_claims(store, key.run_id, known)
+    return require_owner(key, known_claims(store, key.run_id, known))
+
+
+def require_owner(key: AttemptKey, claims: tuple[ClaimEvidence, ...]) -> tuple[ClaimEvidence, ...]:
+    """`claims`, if by them `key` owns its run. Raises LostOwnership."""
     owner = owner_of(claims)
     if owner is None or owner.key != key:
         taker = "nobody" if owner is None else f"attempt {owner.key.number} of worker {owner.key.worker}"

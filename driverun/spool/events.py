@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import json
 import os
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from driverun.errors import SpoolError
 
 
 class EventKind(enum.Enum):
@@ -39,35 +42,79 @@ class Event:
     kind: EventKind
     at: float  #: seconds since the epoch, by the trainer's clock
     fields: Mapping[str, Any]
+    line: str  #: as it was written
+
+
+RESERVE_BYTES = 64 * 1024
 
 
 class EventWriter:
-    """Appends events; each is on disk, as far as the kernel goes, when the call returns."""
+    """Appends events; each is on disk, as far as the kernel goes, when the call returns.
+
+    Beside them lies a reserve that is given up where the disk is full, so that the end of a job that filled
+    it can still be told.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._reserve = path.with_suffix(".reserve")
+        self._reserve.write_bytes(bytes(RESERVE_BYTES))
+        self._cut_half_a_line()
 
     def write(self, kind: EventKind, /, **fields: Any) -> None:
-        line = json.dumps({"event": kind.value, "at": time.time(), **fields}, default=str)
-        os.write(self._file, line.encode() + b"\n")
+        """Raises OSError where there is no room; nothing of the event stays then."""
+        event = {"event": kind.value, "at": time.time(), **fields}
+        line = json.dumps(event, default=str).encode() + b"\n"
+        try:
+            self._append(line)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        end = os.fstat(self._file).st_size
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError:
+            os.ftruncate(self._file, end)
+            raise
+
+    def _cut_half_a_line(self) -> None:
+        """Whoever wrote here before may have been killed at it; nothing may be appended to its beginning."""
+        end = os.fstat(self._file).st_size
+        whole = os.pread(self._file, end, 0).rfind(b"\n") + 1
+        if whole < end:
+            os.ftruncate(self._file, whole)
 
 
 class EventReader:
-    """Reads events from where the last call stopped; a half-written line waits for its end."""
+    """Reads events from where the last one was taken; a half-written line waits for its end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def read(self) -> Iterator[Event]:
+        """Raises SpoolError at a line that is no event; the next call goes on after it."""
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._offset)
                 content = file.read()
         except FileNotFoundError:
             return
-        whole, newline, _ = content.rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        for line in whole.split(b"\n") if whole else ():
-            raw = json.loads(line)
-            yield Event(kind=EventKind(raw.pop("event")), at=raw.pop("at"), fields=raw)
+        for line in io.BytesIO(content):
+            if not line.endswith(b"\n"):
+                return
+            self._offset += len(line)
+            yield _event(line, self._path)
+
+
+def _event(line: bytes, path: Path) -> Event:
+    try:
+        text = line.decode().rstrip("\n")
+        raw = json.loads(text)
+        return Event(kind=EventKind(raw.pop("event")), at=raw.pop("at"), fields=raw, line=text)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise SpoolError(f"cannot read an event in {path}: {line[:100]!r} is none ({exc!r})") from exc

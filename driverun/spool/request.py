@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from driverun.errors import SpoolError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
@@ -25,7 +27,7 @@ class TrainingRequest:
     deterministic: bool | None  #: None: on where there is only a CPU
     backend: str | None
     working_folder: str  #: absolute; holds the code and data/
-    buffers: str  #: absolute; where the two snapshots are kept
+    buffers: str  #: absolute; where the two snapshots are kept, on disk
     cadence_kind: str  #: "auto", "seconds", "steps", "epochs"
     cadence_value: float | None
     monitor: str | None
@@ -40,6 +42,9 @@ class TrainingRequest:
     resumed_step: int = 0  #: optimiser updates of the run that need not be made again
     interrupted_before: bool = False  #: whether an earlier attempt began this run and did not end it
     code_changed: bool = False  #: whether the code is another than the one that was checkpointed
+    memory_buffers: str | None = None  #: the same in memory, for a state that is a small part of what is free
+    code_sha256: str = ""  #: of the code that runs, for the checkpoint's fingerprint
+    data_sha256: str = ""  #: of the data it was given, likewise
     notes: tuple[str, ...] = ()  #: reasons why the run is approximate that the runner already knows
 
     def write(self, path: Path) -> None:
@@ -47,7 +52,13 @@ class TrainingRequest:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("argv", "outputs_include", "outputs_exclude", "notes"):
-            raw[name] = tuple(raw[name])
-        return cls(**raw)
+        """Raises SpoolError for what is no request; fields that this version does not know are ignored."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
+            for name in ("argv", "outputs_include", "outputs_exclude", "notes"):
+                if name in known:
+                    known[name] = tuple(known[name])
+            return cls(**known)
+        except (OSError, TypeError, ValueError, KeyError) as exc:
+            raise SpoolError(f"cannot read the request {path}: {exc}") from exc

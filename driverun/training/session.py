@@ -28,6 +28,8 @@ MAX_FIT_ENDS_BYTES = (
     8 * 10**9
 )  #: finished fits kept in full; beyond it a resume cannot bring all of them back
 
+MEMORY_SHARE = 0.1  #: of the free memory that both snapshots together may take
+
 
 class TrainingSession:
     """The state of one training process that outlives any single fit."""
@@ -62,6 +64,8 @@ class TrainingSession:
         self._fit_ends_bytes = 0
         self._reasons: set[str] = set()
         self._buffers: SnapshotWriter | None = None
+        self._buffers_folder = Path(request.buffers)
+        self._files_of: dict[Path, set[str]] = {}  #: contents of files that each snapshot names
         self._last_snapshot_at = clock.monotonic()
         self._last_snapshot_step = request.resumed_step
         self._hand_over = False
@@ -165,9 +169,10 @@ class TrainingSession:
         from driverun.training.arrays import copy_into, laid_out, size_of
 
         began = self.clock.monotonic()
-        if self._buffers is None:
-            self._buffers = SnapshotWriter(Path(self.request.buffers))
         entries = laid_out(arrays)
+        if self._buffers is None:
+            self._buffers_folder = buffers_folder(self.request, size_of(entries))
+            self._buffers = SnapshotWriter(self._buffers_folder)
         begun = self._buffers.begin(size_of(entries))
         if begun is None:
             return False
@@ -182,6 +187,7 @@ class TrainingSession:
             memory.release()
         self._sequence += 1
         self.capture_s = self.clock.monotonic() - began
+        self._files_of[slot.folder] = {entry.sha256 for entry in capture.files}
         slot.seal(
             SnapshotHeader(
                 kind=SnapshotKind.CHECKPOINT,
@@ -195,17 +201,30 @@ class TrainingSession:
                 tensors=entries,
                 files=capture.files,
                 state={**state, "files_left_out": capture.left_out_bytes, "gaps": list(self._gaps)},
-                fingerprint={**fingerprint, "stack": self.stack},
+                fingerprint=self._whole_fingerprint(fingerprint),
                 monitored=monitored,
                 capture_s=self.capture_s,
             )
         )
+        self.files.forget(set().union(*self._files_of.values()))
         self._last_snapshot_at = self.clock.monotonic()
         self._last_snapshot_step = self.step
         self.events.write(
-            EventKind.SNAPSHOT, step=self.step, capture_s=self.capture_s, size_bytes=size_of(entries)
+            EventKind.SNAPSHOT,
+            step=self.step,
+            capture_s=self.capture_s,
+            size_bytes=size_of(entries),
+            buffers=str(self._buffers_folder),
         )
         return True
+
+    def _whole_fingerprint(self, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **fingerprint,
+            "stack": self.stack,
+            "code_sha256": self.request.code_sha256,
+            "data_sha256": self.request.data_sha256,
+        }
 
     def put_fit_end(
         self,
@@ -234,6 +253,7 @@ class TrainingSession:
         self._sequence += 1
         self.fits_finished = index + 1
         folder = self.spool.fit(index)
+        self._files_of[folder] = {entry.sha256 for entry in capture.files}
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder, entries, arrays)
         write_header(
@@ -255,7 +275,7 @@ class TrainingSession:
                     "variables_left_out": not kept,
                     "gaps": list(self._gaps),
                 },
-                fingerprint={**fingerprint, "stack": self.stack},
+                fingerprint=self._whole_fingerprint(fingerprint),
                 monitored=monitored,
             ),
         )
@@ -264,6 +284,7 @@ class TrainingSession:
 
     def count_replayed_fit(self, header: SnapshotHeader, digest: str) -> None:
         """Fit `header.fits_finished - 1` is done without having been trained here."""
+        self._files_of[self.spool.restored_fit(self.fits_finished)] = {e.sha256 for e in header.files}
         self._fit_digests.append(digest)
         self._fit_ends_bytes += header.tensor_bytes
         self.fits_finished = header.fits_finished
@@ -289,6 +310,27 @@ class TrainingSession:
         self.events.write(EventKind.HANDED_OVER, step=self.step)
         self.say(f"stopped on request at step {self.step}")
         leave(0)
+
+
+def buffers_folder(request: TrainingRequest, size_bytes: int) -> Path:
+    """Where two snapshots of this size are kept: in memory if they are a small part of what is free there."""
+    if request.memory_buffers is not None:
+        memory = Path(request.memory_buffers)
+        space = os.statvfs(memory)
+        free_bytes = min(space.f_bavail * space.f_frsize, _available_memory_bytes())
+        if 2 * size_bytes <= free_bytes * MEMORY_SHARE:
+            return memory / "buffers"
+    return Path(request.buffers)
+
+
+def _available_memory_bytes() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 def leave(code: int) -> NoReturn:

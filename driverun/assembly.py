@@ -1,0 +1,185 @@
+"""The only place that picks concrete classes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from driverun.clock import Clock, SystemClock
+from driverun.dispatch.choose import Capabilities
+from driverun.dispatch.processes import this_process
+from driverun.errors import ObjectExists, ObjectNotFound, RootNotFound, UsageError
+from driverun.execution.client import Client
+from driverun.execution.context import StopSignal, WorkerContext
+from driverun.execution.tasks import ThreadTasks
+from driverun.execution.trainer import process_starter
+from driverun.execution.workdir import Workdir
+from driverun.execution.worker import Worker
+from driverun.runs.layout import DATA, JOBS, LEDGER, ROOT_FILE, RUNS, SCHEMA_FILE
+from driverun.settings import Settings, load_settings
+from driverun.spec.model import Accelerator
+from driverun.storage.base import ObjectStore
+from driverun.storage.local import LocalStore
+from driverun.storage.locate import LocalAddress, RootAddress, choose_root, parse_root
+from driverun.storage.retrying import RetryingStore
+from driverun.transfer.cache import DataCache
+
+ROOT_FORMAT = 1
+RETRY_BUDGET_S = 60.0  #: for one operation on the root; what is left to do after it is for the caller to know
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The machine as a process finds it."""
+
+    environment: Mapping[str, str]
+    cwd: Path
+    home: Path
+    clock: Clock
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        return cls(environment=dict(os.environ), cwd=Path.cwd(), home=Path.home(), clock=SystemClock())
+
+    @property
+    def person(self) -> str:
+        """user@host, for whoever reads a wish."""
+        user = self.environment.get("USER") or self.environment.get("LOGNAME") or "someone"
+        return f"{user}@{os.uname().nodename}"
+
+    def settings(self) -> Settings:
+        return load_settings(self.environment, home=self.home)
+
+
+def root_address(option: str | None, here: Surroundings) -> RootAddress:
+    """Which root is meant. Raises RootNotFound."""
+    settings = here.settings()
+    environment = dict(here.environment)
+    if settings.root and not environment.get("DRIVERUN_ROOT"):
+        environment["DRIVERUN_ROOT"] = settings.root
+    return choose_root(option, environment, cwd=here.cwd, home=here.home, is_root=_is_root)
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / ROOT_FILE).is_file()
+
+
+def _store_at(address: RootAddress, here: Surroundings) -> ObjectStore:
+    if not isinstance(address, LocalAddress):
+        raise UsageError(
+            f"cannot open {address}: roots on Google Drive are not in this version. Use a local folder."
+        )
+    store = LocalStore(address.path, clock=here.clock)
+    return RetryingStore(store, clock=here.clock, random=random.Random(), budget_s=RETRY_BUDGET_S)
+
+
+def open_store(option: str | None, here: Surroundings) -> ObjectStore:
+    """The store of the root that is meant.
+
+    Raises:
+        RootNotFound: none is, or what is named is no root.
+        UsageError: its format is newer than this driverun.
+    """
+    address = root_address(option, here)
+    store = _store_at(address, here)
+    try:
+        content = store.read(ROOT_FILE)
+    except ObjectNotFound as exc:
+        raise RootNotFound(f"{address} is no driverun root. Make it one: driverun init {address}") from exc
+    try:
+        version = int(json.loads(content)["format_version"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise UsageError(
+            f"cannot use {address}: its {ROOT_FILE} is damaged. `driverun init {address}`"
+        ) from exc
+    if version > ROOT_FORMAT:
+        raise UsageError(
+            f"cannot use {address}: it has format {version}, this driverun knows {ROOT_FORMAT}. Install a newer one."
+        )
+    return store
+
+
+def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool]:
+    """Make a root, or mend one; whatever is in the folder stays. Gives the store, and whether it is new."""
+    from driverun.spec.schema import job_schema
+
+    address = parse_root(option or str(here.cwd), cwd=here.cwd, home=here.home)
+    store = _store_at(address, here)
+    for folder in (JOBS, DATA, LEDGER, RUNS):
+        store.ensure_folder(folder)
+    schema = json.dumps(job_schema(), indent=1).encode()
+    root = json.dumps({"format_version": ROOT_FORMAT}).encode()
+    is_new = False
+    for path, content in ((SCHEMA_FILE, schema), (ROOT_FILE, root)):
+        try:
+            store.create(path, content)
+            is_new = path == ROOT_FILE or is_new
+        except ObjectExists:
+            if store.read(path) != content:
+                store.replace(path, content)
+    return store, is_new
+
+
+def open_client(option: str | None, here: Surroundings) -> Client:
+    """The root that is meant, for its owner."""
+    return Client(open_store(option, here), clock=here.clock, by=here.person)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOptions:
+    """How a worker is to work."""
+
+    max_runtime_s: float | None = None
+    allow_cpu: bool = True
+
+
+def open_worker(
+    option: str | None,
+    here: Surroundings,
+    *,
+    options: WorkOptions,
+    stop: StopSignal,
+    say: Callable[[str], None],
+    show: Callable[[str], None],
+    wrap_store: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+) -> Worker:
+    """A worker of this machine on the root that is meant; rehearsals wrap its store."""
+    settings = here.settings()
+    context = WorkerContext(
+        store=wrap_store(open_store(option, here)),
+        clock=here.clock,
+        settings=settings,
+        worker=new_worker_id(),
+        process=this_process(),
+        workdir=Workdir(settings.workdir),
+        cache=DataCache(settings.workdir / "cache", settings.cache_bytes, clock=here.clock),
+        capabilities=capabilities(allow_cpu=options.allow_cpu),
+        start_trainer=process_starter(python=settings.python, environment=here.environment, clock=here.clock),
+        tasks=ThreadTasks(),
+        stop=stop,
+        say=say,
+        show=show,
+    )
+    deadline_s = None
+    if options.max_runtime_s is not None:
+        deadline_s = here.clock.monotonic() + options.max_runtime_s
+    return Worker(context, deadline_s=deadline_s, by=here.person)
+
+
+def new_worker_id() -> str:
+    """A name that no other worker has, for every file it will create."""
+    return "w" + secrets.token_hex(5)
+
+
+def capabilities(*, allow_cpu: bool) -> Capabilities:
+    """What accelerators this machine shows, without loading a framework."""
+    has_gpu = Path("/proc/driver/nvidia/version").exists() and shutil.which("nvidia-smi") is not None
+    accelerators = frozenset({Accelerator.GPU}) if has_gpu and sys.platform == "linux" else frozenset()
+    return Capabilities(accelerators=accelerators, allows_cpu=allow_cpu)

@@ -1,0 +1,125 @@
+"""Commands that look: status, logs, fetch, report, diff, doctor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from driverun.cli.main import EXIT_NO, App, main, root_option, say
+
+
+@main.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@root_option
+@click.pass_obj
+def status(app: App, run: str | None, as_json: bool) -> None:
+    """Show all runs, or one with its attempts and checkpoints."""
+    from driverun.cli import render
+
+    client = app.client()
+    now = client.store.now()
+    if run is not None:
+        summary = client.run(run)
+        text = (
+            render.json_text(summary.to_json())
+            if as_json
+            else render.run_text(summary, now=now, terminal=app.is_terminal)
+        )
+        click.echo(text)
+        return
+    runs = client.runs()
+    if as_json:
+        click.echo(render.json_text([summary.to_json(details=False) for summary in runs]))
+        return
+    click.echo(render.runs_table(runs, now=now, terminal=app.is_terminal))
+    for problem in client.problems():
+        say(f"passed over: {problem.path}: {problem.message}")
+    for invalid in client.invalid_jobs():
+        say(f"the job {invalid.name} is INVALID:")
+        for fault in invalid.faults:
+            say(f"  {fault}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run is over.")
+@root_option
+@click.pass_obj
+def logs(app: App, run: str, follow: bool) -> None:
+    """Print what RUN wrote, attempt by attempt."""
+    attempt = None
+    for piece in app.client().logs(run, follow=follow):
+        if piece.attempt != attempt:
+            attempt = piece.attempt
+            say(f"--- attempt {attempt}")
+        click.echo(piece.text, nl=False)
+
+
+@main.command()
+@click.argument("run")
+@click.argument("dest", required=False, type=click.Path(path_type=Path, file_okay=False))
+@root_option
+@click.pass_obj
+def fetch(app: App, run: str, dest: Path | None) -> None:
+    """Copy the results of RUN to the folder DEST (default: one of the run's name here)."""
+    client = app.client()
+    folder = dest or Path(client.find(run))
+    for file in client.fetch(run, folder):
+        click.echo(file)
+
+
+@main.command()
+@click.argument("run")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page."
+)
+@click.option("--open", "show", is_flag=True, help="Open it in a browser.")
+@root_option
+@click.pass_obj
+def report(app: App, run: str, output: Path | None, show: bool) -> None:
+    """Write one HTML page about RUN: curves, attempts, what each interruption cost."""
+    client = app.client()
+    file = output or Path(f"{client.find(run)}.html")
+    file.write_text(client.report(run), encoding="utf-8")
+    click.echo(file)
+    if show:
+        click.launch(str(file))
+
+
+@main.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@root_option
+@click.pass_obj
+def diff(app: App, run_a: str, run_b: str, as_json: bool) -> None:
+    """Name the first variable, value or output in which two runs differ, and by how much."""
+    from driverun.cli import render
+
+    client = app.client()
+    found = client.diff(run_a, run_b)
+    if as_json:
+        click.echo(
+            render.json_text({"identical": found is None, "difference": found.to_json() if found else None})
+        )
+    else:
+        click.echo(render.difference_text(found, label_a=client.find(run_a), label_b=client.find(run_b)))
+    if found is not None:
+        sys.exit(EXIT_NO)
+
+
+@main.command()
+@root_option
+@click.pass_obj
+def doctor(app: App) -> None:
+    """Say what is wrong with this set-up, and how to mend it."""
+    from driverun.cli import render
+    from driverun.launchers.doctor import examine
+
+    findings = examine(app.root, app.here)
+    click.echo(render.problems(findings, terminal=app.is_terminal))
+    if any(finding.is_fault for finding in findings):
+        sys.exit(EXIT_NO)

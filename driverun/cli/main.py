@@ -1,0 +1,114 @@
+"""The `driverun` command and what its subcommands share.
+
+Everything but click is imported inside the commands: `driverun --help` has to be there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from driverun import __version__
+
+if TYPE_CHECKING:
+    from driverun.assembly import Surroundings
+    from driverun.execution.client import Client
+
+EXIT_NO = 1
+EXIT_USAGE = 2
+EXIT_LEFT = 3
+EXIT_UNREACHABLE = 75
+EXIT_STOPPED = 130
+
+
+class App:
+    """What the options before a command said, and what commands need."""
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.verbose = False
+
+    @property
+    def here(self) -> Surroundings:
+        from driverun.assembly import Surroundings
+
+        return Surroundings.here()
+
+    def client(self) -> Client:
+        from driverun.assembly import open_client
+
+        return open_client(self.root, self.here)
+
+    @property
+    def is_terminal(self) -> bool:
+        return sys.stdout.isatty()
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    click.echo(text, err=True)
+
+
+def _take_root(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        context.ensure_object(App).root = value
+    return value
+
+
+def root_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--root`, which may stand before or after the command."""
+    return click.option(
+        "--root",
+        metavar="ROOT",
+        expose_value=False,
+        callback=_take_root,
+        help="The root: a folder. Default: $DRIVERUN_ROOT, else the nearest one above the current folder.",
+    )(function)
+
+
+class DriverunGroup(click.Group):
+    """Turns driverun's errors into a line and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        from driverun.errors import DriverunError, TransientStoreError, UsageError
+
+        try:
+            return super().invoke(context)
+        except UsageError as exc:
+            self._fail(context, exc, EXIT_USAGE)
+        except TransientStoreError as exc:
+            self._fail(context, exc, EXIT_UNREACHABLE)
+        except DriverunError as exc:
+            self._fail(context, exc, EXIT_NO)
+        except KeyboardInterrupt:
+            say("stopped")
+            context.exit(EXIT_STOPPED)
+        except BrokenPipeError:
+            # Whoever read our output has gone, as `| head` does; Python would complain once more while it ends.
+            sys.stdout = None
+            context.exit(0)
+
+    def _fail(self, context: click.Context, exc: Exception, code: int) -> None:
+        if context.ensure_object(App).verbose:
+            import traceback
+
+            traceback.print_exception(exc)
+        else:
+            say(f"driverun: {exc}")
+        context.exit(code)
+
+
+@click.group(cls=DriverunGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="driverun")
+@click.option("-v", "--verbose", is_flag=True, help="Show the trace of an error.")
+@root_option
+@click.pass_context
+def main(context: click.Context, verbose: bool) -> None:
+    """Training jobs that live in a folder: stop them anywhere, they go on at the step they lost."""
+    context.ensure_object(App).verbose = verbose
+
+
+from driverun.cli import inspecting, rehearsing, working  # noqa: E402, F401 (they add their commands to `main`)

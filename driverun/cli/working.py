@@ -1,0 +1,162 @@
+"""Commands that change something: init, upload, submit, work, cancel, retry."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from driverun.cli.main import (
+    EXIT_LEFT,
+    EXIT_NO,
+    EXIT_STOPPED,
+    App,
+    main,
+    root_option,
+    say,
+)
+
+
+@main.command()
+@click.argument("place", metavar="[ROOT]", required=False)
+@root_option
+@click.pass_obj
+def init(app: App, place: str | None) -> None:
+    """Make a root: a folder that holds jobs, data, runs and their state."""
+    from driverun.assembly import make_root
+
+    store, is_new = make_root(place or app.root, app.here)
+    click.echo(f"{store.location} {'is a driverun root now' if is_new else 'is a driverun root'}")
+    say("For completion and checks in an editor, begin a job.yaml with this line:")
+    say(f"# yaml-language-server: $schema={store.location}/.driverun/job.schema.json")
+
+
+@main.command()
+@click.argument("local", type=click.Path(exists=True, path_type=Path))
+@click.argument("target")
+@root_option
+@click.pass_obj
+def upload(app: App, local: Path, target: str) -> None:
+    """Put a file or folder of this machine at TARGET on the root, such as data/mnist.npz."""
+    from driverun.cli.render import json_text  # noqa: F401 (the module must load before a long upload)
+    from driverun.spec.units import format_size
+
+    done = app.client().upload(local, target)
+    changed = sum(outcome.value != "equal" for outcome in done.outcomes.values())
+    click.echo(
+        f"{len(done.outcomes)} files, {format_size(done.size_bytes)}: {changed} sent, the others were there"
+    )
+
+
+@main.command()
+@click.argument("job")
+@click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the job.")
+@click.option("--again", is_flag=True, help="Make another run of what was computed already.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--wait", is_flag=True, help="Return when the run is over; 1 if it did not succeed.")
+@root_option
+@click.pass_obj
+def submit(app: App, job: str, params: tuple[str, ...], again: bool, as_json: bool, wait: bool) -> None:
+    """Put JOB, a folder or a name under jobs/, into the queue; print the run's id."""
+    from driverun.cli.render import json_text
+    from driverun.runs.state import RunState
+    from driverun.spec.parser import parse_override
+
+    client = app.client()
+    loaded = client.load_job(job)
+    overrides: dict[str, Any] = dict(parse_override(text) for text in params)
+    submitted = client.submit(loaded, params=overrides, again=again)
+    for warning in client.job_warnings(loaded):
+        say(f"note: {warning}")
+    summary = client.run(submitted.run_id)
+    if not submitted.is_new:
+        say(f"this run exists and is {summary.state.value}; --again makes another of the same")
+    if wait:
+        summary = client.wait(submitted.run_id)
+    if as_json:
+        click.echo(
+            json_text({"run_id": submitted.run_id, "state": summary.state.value, "is_new": submitted.is_new})
+        )
+    else:
+        click.echo(submitted.run_id)
+    if wait and summary.state is not RunState.SUCCEEDED:
+        sys.exit(EXIT_NO)
+
+
+@main.command()
+@click.option(
+    "--until-empty", "mode", flag_value="until-empty", default=True, help="Until nothing is left (default)."
+)
+@click.option("--once", "mode", flag_value="once", help="One run.")
+@click.option("--watch", "mode", flag_value="watch", help="For ever.")
+@click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 11h30m.")
+@click.option("--allow-cpu/--no-cpu", default=True, help="Whether jobs may run without an accelerator.")
+@click.option("--quiet", is_flag=True, help="Do not show what jobs print.")
+@root_option
+@click.pass_obj
+def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: bool) -> None:
+    """Claim runs and carry them out. Ctrl-C commits and hands over; a second one abandons."""
+    import signal
+
+    from driverun.assembly import WorkOptions, open_worker
+    from driverun.errors import UsageError
+    from driverun.execution.context import Stop, StopSignal
+    from driverun.execution.worker import Mode
+    from driverun.spec.units import parse_duration
+    from driverun.testing.holding import wrap_for_drill
+
+    try:
+        max_runtime_s = parse_duration(max_runtime) if max_runtime else None
+    except ValueError as exc:
+        raise UsageError(f"--max-runtime: {exc}") from exc
+    stop = StopSignal()
+    here = app.here
+    worker = open_worker(
+        app.root,
+        here,
+        options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu),
+        stop=stop,
+        say=lambda text: say(f"driverun: {text}"),
+        show=(lambda _: None) if quiet else lambda line: say(f"  | {line}"),
+        wrap_store=wrap_for_drill(here.environment),
+    )
+
+    def on_signal(number: int, _: object) -> None:
+        again = stop.stop is not None
+        stop.ask(Stop.USER if number == signal.SIGINT else Stop.TERM)
+        say("driverun: abandoned" if again else "driverun: committing and handing over; once more to abandon")
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    worked = worker.work(Mode(mode))
+    for run_id, outcome in worked.outcomes.items():
+        click.echo(f"{run_id} {outcome.state.value}" + (f" {outcome.reason}" if outcome.reason else ""))
+    for run_id, why in worked.left.items():
+        say(f"driverun: left: {run_id}: {why}")
+    if worked.stop is Stop.USER:
+        sys.exit(EXIT_STOPPED)
+    if worked.any_failed:
+        sys.exit(EXIT_NO)
+    if worked.left and not (mode == "once" and worked.outcomes):
+        sys.exit(EXIT_LEFT)
+
+
+@main.command()
+@click.argument("run")
+@root_option
+@click.pass_obj
+def cancel(app: App, run: str) -> None:
+    """Stop RUN for good. Its worker sees it at the next heartbeat."""
+    click.echo(app.client().cancel(run))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--fresh", is_flag=True, help="Start over, not from the last checkpoint.")
+@root_option
+@click.pass_obj
+def retry(app: App, run: str, fresh: bool) -> None:
+    """Take RUN up again after it failed or was cancelled, with its job's code as it is now."""
+    click.echo(app.client().retry(run, fresh=fresh))

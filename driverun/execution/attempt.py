@@ -1,0 +1,501 @@
+"""One attempt at a run, from the claim that was won to the outcome."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driverun.checkpoints.commit import CheckpointCommitter
+from driverun.checkpoints.restore import Restored, restore_newest
+from driverun.checkpoints.retention import Best, Retention, RetentionRules
+from driverun.dispatch.claim import WonClaim
+from driverun.dispatch.heartbeat import RecordKeeper
+from driverun.dispatch.results import confirmed_results, earlier_results
+from driverun.errors import (
+    DriverunError,
+    IntegrityError,
+    LostOwnership,
+    ObjectNotFound,
+    SpoolError,
+    StoreError,
+    TransientStoreError,
+)
+from driverun.execution.committing import SnapshotCommitter
+from driverun.execution.context import WorkerContext
+from driverun.execution.finishing import collect_results
+from driverun.execution.ownership import OwnershipWatch
+from driverun.execution.telling import Told
+from driverun.execution.trainer import Exit, Trainer
+from driverun.execution.workdir import AttemptFolders
+from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
+from driverun.runs.state import Derived
+from driverun.spec.model import JobSpec
+from driverun.spool.boards import ProgressBoard
+from driverun.spool.events import EventReader
+from driverun.spool.request import TrainingRequest
+from driverun.transfer.code import unpack_code
+from driverun.transfer.publish import publish_results
+from driverun.transfer.results import read_results_manifest
+from driverun.transfer.segments import SegmentWriter
+from driverun.transfer.sync import fingerprint_of, sync_data
+
+POLL_S = 0.1
+COMMIT_POLL_S = 0.2
+HAND_OVER_S = 30.0  #: for a trainer to reach a step and put its state down
+TERMINATE_S = 5.0  #: for a script that was sent SIGTERM
+FINAL_TRIES = (
+    60  #: at the last commits and the results, RETRY_S apart, while the root is out of reach or full
+)
+RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, for the worker."""
+
+    state: AttemptState
+    reason: str
+    superseded: bool = False  #: another worker owns the run; nothing more was written
+
+
+class Attempt:
+    """Carries one won claim to its end. `run` is called once."""
+
+    def __init__(
+        self, context: WorkerContext, won: WonClaim, *, run_file: RunFile, spec: JobSpec, derived: Derived
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._clock = context.clock
+        self._key = won.key
+        self._run_file = run_file
+        self._spec = spec
+        self._derived = derived
+        self._code_sha256 = derived.code_sha256 or run_file.code_sha256
+        self._watch = OwnershipWatch(self._store, self._key, won.claims)
+        now = self._clock.now()
+        self._keeper = RecordKeeper(
+            self._store,
+            self._clock,
+            Record(
+                run_id=self._key.run_id,
+                number=self._key.number,
+                worker=self._key.worker,
+                process=context.process,
+                state=AttemptState.RUNNING,
+                beat=0,
+                started_at=now,
+                updated_at=now,
+                lease_s=context.settings.lease_s,
+                reason="preparing",
+            ),
+        )
+        self._told = Told()
+        self._doing = "preparing"
+        self._log = SegmentWriter(self._store, self._key.log_segment, self._clock)
+        self._metrics = SegmentWriter(self._store, self._key.metrics_segment, self._clock)
+        self._committing: SnapshotCommitter | None = None
+        self._board: ProgressBoard | None = None
+
+    def run(self) -> Outcome:
+        """Work until the run is done or this attempt is over; the outcome is on the root when it returns.
+
+        Raises:
+            TransientStoreError: the root stayed out of reach; the record stands still, and the run goes on elsewhere.
+        """
+        self._keeper.create()
+        beating = self._context.tasks.every(self._context.settings.heartbeat_s, self._beat, name="heartbeat")
+        try:
+            outcome = self._until_over()
+        except LostOwnership as exc:
+            outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc), superseded=True)
+        except TransientStoreError:
+            raise
+        except DriverunError as exc:
+            outcome = self._failed(Failure(kind=type(exc).__name__, message=str(exc), traceback=""))
+        except OSError as exc:
+            message = (
+                f"this machine could not go on: {exc}. Free disk space if it is full, then `driverun retry`."
+            )
+            outcome = self._failed(Failure(kind="OSError", message=message, traceback=traceback.format_exc()))
+        except Exception as exc:  # the boundary of a run: whatever went wrong, the queue goes on
+            outcome = self._failed(
+                Failure(kind=type(exc).__name__, message=str(exc), traceback=traceback.format_exc())
+            )
+        finally:
+            beating.stop()
+        self._flush_texts()
+        self._finish(outcome)
+        return outcome
+
+    # The walk of one run.
+
+    def _until_over(self) -> Outcome:
+        earlier = self._earlier_results()
+        if earlier is not None:
+            return earlier
+        if self._watch.cancel_requested:
+            return Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person")
+        with self._context.workdir.attempt(self._key) as folders:
+            request, restored = self._prepare(folders)
+            self._watch.look()
+            exit_ = self._train(folders, request, restored)
+            return self._conclude(folders, exit_)
+
+    def _earlier_results(self) -> Outcome | None:
+        """What an attempt before this one finished without living to say so."""
+        found = earlier_results(self._store, self._key, self._watch.claims)
+        if found is None:
+            return None
+        try:
+            summary = read_results_manifest(self._store, found.path).summary
+        except (IntegrityError, ObjectNotFound) as exc:
+            self._context.say(f"results of an earlier attempt are not used: {exc}")
+            return None
+        record = summary.get("record", {})
+        self._told.state_sha256 = summary.get("state_sha256")
+        self._told.metrics = dict(summary.get("metrics", {}))
+        self._told.step = self._told.first_step = int(summary.get("step", 0))
+        self._told.total_steps = self._told.step
+        self._told.epoch, self._told.fit = record.get("epoch"), record.get("fit")
+        self._results, self._outputs_sha256 = found, summary.get("outputs_sha256")
+        return Outcome(state=AttemptState.SUCCEEDED, reason="an earlier attempt had finished it")
+
+    _results: ResultsRef | None = None
+    _outputs_sha256: str | None = None
+
+    def _prepare(self, folders: AttemptFolders) -> tuple[TrainingRequest, Restored | None]:
+        say = self._context.say
+        code_files = unpack_code(self._store, self._code_sha256, folders.work)
+        data: dict[str, str] = {}
+        for source in self._spec.data:
+            self._doing = f"bringing {source.source}"
+            synced = sync_data(self._store, source, folders.work, self._context.cache)
+            for note in synced.notes:
+                say(note)
+            data.update(synced.files)
+        self._doing = "looking for a checkpoint"
+        restored = restore_newest(
+            self._store,
+            self._key.run_id,
+            claims=self._watch.claims,
+            into=folders.spool,
+            cache=folders.scratch,
+            resume_after=self._derived.resume_after,
+            skipped=say,
+        )
+        request = self._request(folders, code_files, fingerprint_of(data) if data else "", restored)
+        request.write(folders.spool.request)
+        return request, restored
+
+    def _request(
+        self,
+        folders: AttemptFolders,
+        code_files: Mapping[str, str],
+        data_sha256: str,
+        restored: Restored | None,
+    ) -> TrainingRequest:
+        spec, entrypoint = self._spec, self._spec.entrypoint
+        notes: list[str] = []
+        code_changed = False
+        if restored is not None:
+            notes += restored.reasons
+            before = restored.header.fingerprint
+            code_changed = before.get("code_sha256", self._code_sha256) != self._code_sha256
+            if code_changed:
+                notes.append("code changed: the checkpoint was made by other code")
+            if before.get("data_sha256", data_sha256) != data_sha256:
+                notes.append("data changed: the files under data/ are not those of the checkpoint")
+        every = spec.checkpoint.every
+        earlier = [view for view in self._derived.attempts if view.key.number > self._derived.resume_after]
+        return TrainingRequest(
+            run_id=self._key.run_id,
+            name=spec.name,
+            attempt=self._key.number,
+            worker=self._key.worker,
+            entrypoint_kind=entrypoint.kind.value,
+            entrypoint=entrypoint.value,
+            argv=resolved(spec),
+            params=dict(spec.params),
+            seed=spec.seed,
+            deterministic=spec.deterministic,
+            backend=spec.backend,
+            working_folder=str(folders.work),
+            buffers=str(folders.buffers),
+            memory_buffers=str(folders.memory) if folders.memory is not None else None,
+            cadence_kind=every.kind.value,
+            cadence_value=every.value,
+            monitor=spec.checkpoint.monitor,
+            code_files=dict(code_files),
+            code_sha256=self._code_sha256,
+            data_sha256=data_sha256,
+            outputs_include=spec.outputs.include,
+            outputs_exclude=spec.outputs.exclude,
+            max_checkpoint_size_bytes=spec.outputs.max_checkpoint_size_bytes,
+            restore_fits=len(restored.fits) if restored is not None else 0,
+            restore_checkpoint=restored is not None and restored.has_checkpoint,
+            resumed_step=restored.header.step if restored is not None else 0,
+            interrupted_before=any(view.first_step is not None or view.died for view in earlier),
+            code_changed=code_changed,
+            notes=tuple(notes),
+        )
+
+    def _train(self, folders: AttemptFolders, request: TrainingRequest, restored: Restored | None) -> Exit:
+        spool, say = folders.spool, self._context.say
+        where = f"goes on at step {request.resumed_step}" if restored is not None else "starts"
+        say(f"{self._key.run_id}: attempt {self._key.number} {where}")
+        committer = CheckpointCommitter(
+            self._store, self._key, temporary=folders.scratch, still_ours=self._watch.look, clock=self._clock
+        )
+        rules = self._spec.checkpoint
+        retention = Retention(
+            self._store,
+            committer,
+            rules=RetentionRules(
+                keep=rules.keep,
+                best=Best.of_metric(rules.monitor, mode=rules.mode) if rules.monitor else None,
+            ),
+            still_ours=self._watch.look,
+            clock=self._clock,
+            lease_s=self._context.settings.lease_s,
+        )
+        self._committing = SnapshotCommitter(
+            committer,
+            retention,
+            spool=spool,
+            claims=lambda: self._watch.claims,
+            resume_after=self._derived.resume_after,
+            fits=restored.fits if restored is not None else (),
+            clock=self._clock,
+            say=say,
+        )
+        self._board = ProgressBoard(spool.progress)
+        events = EventReader(spool.events)
+        self._doing = "training"
+        trainer = self._context.start_trainer(
+            spool,
+            work=folders.work,
+            seed=self._spec.seed,
+            backend=self._spec.backend,
+            on_line=self._take_line,
+        )
+        tasks = self._context.tasks
+        beside = [
+            tasks.every(COMMIT_POLL_S, self._committing.commit_pending, name="commit"),
+            tasks.every(COMMIT_POLL_S, self._flush_due_texts, name="texts"),
+        ]
+        try:
+            exit_ = self._watch_over(trainer, events)
+        finally:
+            trainer.kill()
+            for task in beside:
+                task.stop()
+        trainer.close()
+        self._take_events(events)
+        return exit_
+
+    def _watch_over(self, trainer: Trainer, events: EventReader) -> Exit:
+        """Wait for the trainer's end, and bring it about where it has to be."""
+        clock, stop = self._clock, self._context.stop
+        asked_at_s: float | None = None
+        terminated_at_s: float | None = None
+        while True:
+            self._take_events(events)
+            self._context.tasks.turn()
+            exit_ = trainer.poll()
+            if exit_ is not None:
+                return exit_
+            lost = self._watch.lost or (self._committing.lost if self._committing else None)
+            if lost is not None:
+                trainer.kill()
+                raise lost
+            if self._watch.cancel_requested or stop.abandon:
+                trainer.kill()
+            elif stop.stop is not None and asked_at_s is None:
+                asked_at_s = clock.monotonic()
+                self._doing = "handing over"
+                trainer.hand_over()
+            elif asked_at_s is not None and clock.monotonic() - asked_at_s > HAND_OVER_S:
+                if terminated_at_s is None:
+                    terminated_at_s = clock.monotonic()
+                    trainer.terminate()
+                elif clock.monotonic() - terminated_at_s > TERMINATE_S:
+                    trainer.kill()
+            clock.sleep(POLL_S)
+
+    # The end.
+
+    def _conclude(self, folders: AttemptFolders, exit_: Exit) -> Outcome:
+        told, stop = self._told, self._context.stop
+        if self._watch.cancel_requested:
+            return Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person")
+        if stop.abandon:
+            return Outcome(state=AttemptState.INTERRUPTED, reason="abandoned by a person")
+        self._doing = "committing"
+        self._persist(
+            self._committing.drain if self._committing else lambda: None, what="the last checkpoint"
+        )
+        if told.finished:
+            return self._publish(folders)
+        if told.failure is not None:
+            return self._failed(told.failure)
+        if stop.stop is not None:
+            return Outcome(state=AttemptState.INTERRUPTED, reason=stop.stop.value)
+        return self._failed(_failure_of(exit_))
+
+    def _publish(self, folders: AttemptFolders) -> Outcome:
+        self._doing = "publishing"
+        self._flush_texts()
+        collected = collect_results(
+            self._store,
+            self._keeper.record.moved(**self._changes()),
+            self._told,
+            folders,
+            spec=self._spec,
+            run_file=self._run_file,
+            derived=self._derived,
+            claims=self._watch.claims,
+            now=self._clock.now(),
+        )
+        self._outputs_sha256 = collected.outputs_sha256
+        published: list[ResultsRef] = []
+
+        def publish() -> None:
+            published.append(
+                publish_results(
+                    self._store,
+                    self._key,
+                    collected.files,
+                    still_ours=self._watch.look,
+                    summary=collected.summary,
+                )
+            )
+
+        self._persist(publish, what="the results")
+        self._results = confirmed_results(
+            self._store, self._clock, self._key, published[-1].created_at, self._watch.claims
+        )
+        return Outcome(state=AttemptState.SUCCEEDED, reason="")
+
+    def _persist(self, act: Any, *, what: str) -> None:
+        """Do it, again and again while the root is out of reach or full: what was trained is not given up lightly."""
+        for attempt in range(FINAL_TRIES):
+            try:
+                act()
+                return
+            except (LostOwnership, SpoolError):
+                raise
+            except StoreError as exc:
+                if attempt == FINAL_TRIES - 1 or self._context.stop.abandon:
+                    raise
+                self._context.say(f"cannot commit {what} yet: {exc}")
+                self._clock.sleep(RETRY_S)
+                self._context.tasks.turn()
+
+    def _failed(self, failure: Failure) -> Outcome:
+        self._told.failure = failure
+        return Outcome(state=AttemptState.FAILED, reason=failure.message)
+
+    def _finish(self, outcome: Outcome) -> None:
+        """Write the outcome; a record that cannot be written stands still, which says enough."""
+        changes = {**self._changes(), "reason": outcome.reason}
+        if outcome.state is AttemptState.FAILED:
+            changes["failure"] = self._told.failure
+        if outcome.state is AttemptState.SUCCEEDED:
+            changes.update(results=self._results, state_sha256=self._told.state_sha256)
+            changes.update(outputs_sha256=self._outputs_sha256, total_steps=self._told.step)
+        if outcome.superseded:
+            return
+        self._persist(lambda: self._keeper.finish(outcome.state, **changes), what="the outcome")
+
+    # Beside.
+
+    def _beat(self) -> None:
+        try:
+            self._watch.look()
+            self._keeper.beat(**{**self._changes(), "reason": self._doing})
+        except LostOwnership:
+            return  # the attempt's own thread finds it in the watch
+        except StoreError as exc:
+            self._context.say(f"no heartbeat this time: {exc}")
+
+    def _changes(self) -> dict[str, Any]:
+        told = self._told
+        progress = self._board.read() if self._board is not None else None
+        step = max(told.step, progress.step if progress is not None else 0)
+        newest = self._committing.newest if self._committing is not None else None
+        return {
+            "fit": told.fit,
+            "epoch": told.epoch,
+            "step": step,
+            "first_step": told.first_step,
+            "total_steps": told.total_steps,
+            "committed_step": newest.manifest.header.step if newest is not None else None,
+            "exactness": told.exactness,
+            "exactness_reasons": tuple(told.reasons),
+            "metrics": dict(told.metrics),
+            "environment": dict(told.environment),
+        }
+
+    def _take_events(self, events: EventReader) -> None:
+        knew_start = self._told.first_step is not None
+        for event in events.read():
+            self._told.take(event)
+            self._metrics.append(event.line + "\n")
+            if self._committing is not None and self._told.buffers is not None:
+                self._committing.snapshot_taken(Path(self._told.buffers))
+            if self._committing is not None and self._told.fits_ended:
+                self._committing.fit_ended()
+        if not knew_start and self._told.first_step is not None:
+            self._beat()  # where it took up is on the root before anything can happen to it
+
+    def _take_line(self, line: str) -> None:
+        self._log.append(line + "\n")
+        self._context.show(line)
+
+    def _flush_due_texts(self) -> None:
+        self._log.flush_if_due()
+        self._metrics.flush_if_due()
+
+    def _flush_texts(self) -> None:
+        self._log.flush()
+        self._metrics.flush()
+
+
+def resolved(spec: JobSpec) -> tuple[str, ...]:
+    """The entrypoint's arguments with the job's parameters filled in."""
+    from driverun.spec.model import resolved_argv
+
+    return resolved_argv(spec.entrypoint, spec.params)
+
+
+def _failure_of(exit_: Exit) -> Failure:
+    """Why a process ended that neither finished nor said what went wrong."""
+    if exit_.killed_by_kernel:
+        return Failure(
+            kind="memory",
+            message=(
+                f"the system killed the training process for its memory, at a peak of {exit_.peak_bytes / 1e9:.1f} GB."
+                " Use a smaller batch, load the data piece by piece, or take a machine with more memory;"
+                " then `driverun retry` goes on from the last checkpoint."
+            ),
+            traceback="",
+        )
+    if exit_.code < 0:
+        return Failure(
+            kind="signal",
+            message=(
+                f"the training process was ended by signal {-exit_.code}, at a peak of"
+                f" {exit_.peak_bytes / 1e9:.1f} GB of memory. See the end of `driverun logs`; `driverun retry` goes on"
+                " from the last checkpoint."
+            ),
+            traceback="",
+        )
+    return Failure(
+        kind="exit code",
+        message=f"the training process ended with code {exit_.code} before the script did. See `driverun logs`.",
+        traceback="",
+    )

@@ -1,0 +1,346 @@
+"""All that a person can ask of a root, as calls: the command line and scripts use the same ones."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from driverun.checkpoints.newest import find_checkpoints, load_manifest
+from driverun.clock import Clock
+from driverun.dispatch.choose import priority_of
+from driverun.dispatch.lease import single_look
+from driverun.dispatch.ledger import Ledger, LedgerProblem
+from driverun.errors import ObjectNotFound, RunNotFound, UsageError
+from driverun.execution.finishing import checkpoint_summaries
+from driverun.execution.intake import (
+    Discovery,
+    InvalidJob,
+    Job,
+    Submitted,
+    job_on_root,
+    local_job,
+    make_wish,
+    named_job,
+    submit_job,
+    syntax_warning,
+)
+from driverun.report.curves import read_curves
+from driverun.report.diff import Difference, first_difference
+from driverun.report.final_state import FinalState, OutputFile, final_state_of
+from driverun.report.page import Report, report_html
+from driverun.report.summary import RunSummary, summarize
+from driverun.runs.evidence import RunEvidence
+from driverun.runs.layout import JOBS, AttemptKey, WishKind
+from driverun.runs.record import Record
+from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
+from driverun.spec.identity import spec_from_json
+from driverun.spec.model import JobSpec
+from driverun.storage.base import ObjectStore
+from driverun.transfer.code import capture_code
+from driverun.transfer.fetch import fetch_results
+from driverun.transfer.progress import OnProgress
+from driverun.transfer.results import ResultsManifest, read_results_manifest
+from driverun.transfer.segments import read_segments
+from driverun.transfer.sync import missing_sources
+from driverun.transfer.upload import Uploaded, upload
+
+FOLLOW_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPiece:
+    """Some lines of a run's log."""
+
+    attempt: int
+    text: str
+
+
+class Client:
+    """One root, as its owner sees it."""
+
+    def __init__(self, store: ObjectStore, *, clock: Clock, by: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._by = by
+        self._ledger = Ledger(store)
+
+    @property
+    def store(self) -> ObjectStore:
+        return self._store
+
+    # Jobs.
+
+    def load_job(self, job: str) -> Job:
+        """The job at the local path `job`, else the job of that name on the root.
+
+        Raises:
+            SpecError: it is faulty; all faults at once.
+            UsageError: there is none.
+        """
+        path = Path(job).expanduser()
+        if path.is_dir() or path.is_file():
+            return local_job(path)
+        return named_job(self._store, job.removeprefix(f"{JOBS}/"))
+
+    def submit(self, job: Job, *, params: Mapping[str, Any] | None = None, again: bool = False) -> Submitted:
+        """Make the run that computes the job; one that is there already is the answer, unless `again`."""
+        self._ledger.refresh()
+        return submit_job(
+            self._store,
+            self._ledger,
+            job,
+            overrides=params or {},
+            again=again,
+            clock=self._clock,
+            by=self._by,
+        )
+
+    def job_warnings(self, job: Job) -> list[str]:
+        """What will keep the job from running, as far as it can be known now."""
+        warning = syntax_warning(job)
+        missing = missing_sources(self._store, job.spec)
+        found = [] if warning is None else [warning]
+        found += [
+            f"{source} is not on the root: the run waits until somebody does `driverun upload FILE {source}`"
+            for source in missing
+        ]
+        return found
+
+    def invalid_jobs(self) -> list[InvalidJob]:
+        """The jobs on the root that cannot become runs, with all their faults."""
+        discovery = _Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by)
+        discovery.look(self._ledger)
+        return [discovery.invalid[name] for name in sorted(discovery.invalid)]
+
+    # Runs.
+
+    def runs(self) -> list[RunSummary]:
+        """Every run, oldest first, without its checkpoints."""
+        self._ledger.refresh()
+        found = [self._summary(evidence, details=False) for evidence in self._ledger.runs.values()]
+        return sorted(found, key=lambda run: (run.created_at is None, run.created_at, run.run_id))
+
+    def run(self, run: str) -> RunSummary:
+        """One run with everything. `run` is its id, or so much of its beginning that it is the only one."""
+        return self._summary(self._evidence(run), details=True)
+
+    def problems(self) -> Collection[LedgerProblem]:
+        """Files of the ledger that make no sense, as of the last look."""
+        return self._ledger.problems
+
+    def find(self, run: str) -> str:
+        """The whole id of the run."""
+        return self._evidence(run).run_id
+
+    def _evidence(self, run: str) -> RunEvidence:
+        self._ledger.refresh()
+        runs = self._ledger.runs
+        if run in runs:
+            return runs[run]
+        matching = sorted(run_id for run_id in runs if run_id.startswith(run))
+        if len(matching) == 1:
+            return runs[matching[0]]
+        if matching:
+            listed = "\n  ".join(matching)
+            raise RunNotFound(f"{run} may be one of {len(matching)} runs; give more of its id:\n  {listed}")
+        near = difflib.get_close_matches(run, list(runs), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else " See them with `driverun status`."
+        raise RunNotFound(f"there is no run {run} on {self._store.location}.{hint}")
+
+    def _spec(self, evidence: RunEvidence) -> JobSpec | None:
+        return spec_from_json(evidence.spec) if evidence.spec is not None else None
+
+    def _derive(self, evidence: RunEvidence) -> Derived:
+        spec = self._spec(evidence)
+        max_errors = spec.retry.max_errors if spec is not None else 1
+        first = derive_state(evidence, max_errors=max_errors)
+        if first.state is not RunState.RUNNING or first.owner is None:
+            return first
+        if not single_look(first.owner, now=self._store.now()).is_stale:
+            return first
+        return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=max_errors)
+
+    def _summary(self, evidence: RunEvidence, *, details: bool) -> RunSummary:
+        derived = self._derive(evidence)
+        spec = self._spec(evidence)
+        waiting = None
+        if derived.state.is_claimable and spec is not None and missing_sources(self._store, spec):
+            waiting = WaitingFor.DATA
+        checkpoints = (
+            checkpoint_summaries(
+                self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
+            )
+            if details
+            else ()
+        )
+        return summarize(
+            evidence, derived, checkpoints=checkpoints, waiting_for=waiting, priority=priority_of(evidence)
+        )
+
+    def wait(self, run: str) -> RunSummary:
+        """Return when the run is over."""
+        run_id = self.find(run)
+        while True:
+            summary = self._summary(self._evidence(run_id), details=True)
+            if summary.state.is_over:
+                return summary
+            self._clock.sleep(FOLLOW_EVERY_S)
+
+    # Wishes.
+
+    def cancel(self, run: str) -> str:
+        """Ask for the run to be stopped; gives its id. A worker that is at it sees this at its next heartbeat."""
+        evidence = self._evidence(run)
+        self._refuse(WishKind.CANCEL, evidence)
+        make_wish(self._store, evidence.run_id, WishKind.CANCEL, {}, clock=self._clock, by=self._by)
+        return evidence.run_id
+
+    def retry(self, run: str, *, fresh: bool = False) -> str:
+        """Ask for the run to be taken up again with its job's code as it is now; gives its id."""
+        evidence = self._evidence(run)
+        self._refuse(WishKind.RETRY, evidence)
+        details: dict[str, Any] = {"fresh": fresh, "code_sha256": None}
+        job = self._job_of(evidence)
+        if job is not None and evidence.run_file is not None:
+            code_sha256 = capture_code(self._store, job.files)
+            before = self._derive(evidence).code_sha256 or evidence.run_file.code_sha256
+            if code_sha256 != before:
+                details.update(code_sha256=code_sha256)
+            details["job_sha256"] = job.sha256
+        make_wish(self._store, evidence.run_id, WishKind.RETRY, details, clock=self._clock, by=self._by)
+        return evidence.run_id
+
+    def _refuse(self, kind: WishKind, evidence: RunEvidence) -> None:
+        refusal = wish_refusal(kind, self._derive(evidence))
+        if refusal is not None:
+            raise UsageError(refusal)
+
+    def _job_of(self, evidence: RunEvidence) -> Job | None:
+        """The job that the run was submitted from, as it is on the root now; None if it is gone."""
+        wish = evidence.newest_wish(WishKind.SUBMIT)
+        folder = wish.details.get("job") if wish is not None else None
+        if not isinstance(folder, str):
+            return None
+        try:
+            return job_on_root(self._store, folder.removeprefix(f"{JOBS}/"))
+        except ObjectNotFound:
+            return None
+
+    # What a run left.
+
+    def logs(self, run: str, *, follow: bool = False) -> Iterator[LogPiece]:
+        """The log of every attempt, in order; with `follow`, as it grows until the run is over."""
+        run_id = self.find(run)
+        seen: dict[AttemptKey, int] = {}
+        while True:
+            evidence = self._evidence(run_id)
+            is_over = self._derive(evidence).state.is_over
+            for view in self._derive(evidence).attempts:
+                for segment in read_segments(self._store, view.key.folder, "log-", seen.get(view.key, 0)):
+                    seen[view.key] = segment.number
+                    yield LogPiece(
+                        attempt=view.key.number, text=segment.content.decode(errors="backslashreplace")
+                    )
+            if not follow or is_over:
+                return
+            self._clock.sleep(FOLLOW_EVERY_S)
+
+    def fetch(self, run: str, dest: Path, on_progress: OnProgress | None = None) -> list[Path]:
+        """Write the results of the run to the local folder `dest`, verified."""
+        summary = self.run(run)
+        if summary.results_path is None:
+            raise UsageError(
+                f"cannot fetch {summary.run_id}: it is {summary.state.value} and has no results yet."
+                f" See where it stands with `driverun status {summary.run_id}`."
+            )
+        return fetch_results(self._store, summary.results_path, dest, on_progress)
+
+    def upload(self, local: Path, target: str, on_progress: OnProgress | None = None) -> Uploaded:
+        """Put a file or folder of this machine at `target` on the root."""
+        return upload(self._store, local, target, on_progress)
+
+    def report(self, run: str) -> str:
+        """The run as one HTML page."""
+        evidence = self._evidence(run)
+        derived = self._derive(evidence)
+        segments: list[tuple[int, bytes]] = []
+        log = b""
+        for view in derived.attempts:
+            segments += [
+                (view.key.number, s.content) for s in read_segments(self._store, view.key.folder, "metrics-")
+            ]
+            log = b"".join(s.content for s in read_segments(self._store, view.key.folder, "log-")) or log
+        record: Record | None = derived.record
+        return report_html(
+            Report(
+                summary=self._summary(evidence, details=True),
+                curves=read_curves(segments),
+                run_file=evidence.run_file,
+                environment=record.environment if record is not None else {},
+                log_tail="\n".join(log.decode(errors="replace").splitlines()[-40:]),
+                as_of=self._store.now() if derived.state is RunState.RUNNING else None,
+            )
+        )
+
+    def diff(self, run_a: str, run_b: str, *, other: Client | None = None) -> Difference | None:
+        """The first variable, value or output in which the two runs differ; None if they are the same.
+
+        Args:
+            other: the root that `run_b` is on; None: this one.
+        """
+        with tempfile.TemporaryDirectory(prefix="driverun-diff-") as folder:
+            first = self._final_states(run_a, Path(folder))
+            second = (other or self)._final_states(run_b, Path(folder))
+            if not first and not second:
+                raise UsageError(f"cannot compare {run_a} and {run_b}: neither has trained anything yet")
+            for a, b in zip(first, second, strict=False):
+                difference = first_difference(a, b)
+                if difference is not None:
+                    return difference
+            if len(first) != len(second):
+                raise UsageError(
+                    f"cannot compare {run_a} and {run_b}: one finished {len(first)} fits, the other {len(second)}"
+                )
+            return None
+
+    def _final_states(self, run: str, folder: Path) -> list[FinalState]:
+        """The ends of the finished fits of a run in order, then the newest state if it is in the middle of one."""
+        evidence = self._evidence(run)
+        derived = self._derive(evidence)
+        found = find_checkpoints(
+            self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
+        )
+        if not found:
+            return self._outputs_alone(derived, evidence.run_id)
+        newest = load_manifest(self._store, found[0].path).manifest
+        manifests = [*(load_manifest(self._store, fit.path).manifest for fit in newest.fits), newest]
+        states = [
+            final_state_of(self._store, manifest, folder, label=evidence.run_id) for manifest in manifests
+        ]
+        return [*states, *self._outputs_alone(derived, evidence.run_id)]
+
+    def _outputs_alone(self, derived: Derived, run_id: str) -> list[FinalState]:
+        """What the script wrote, as a state of its own."""
+        if derived.results is None:
+            return []
+        folder = derived.results.path
+        manifest: ResultsManifest = read_results_manifest(self._store, folder)
+        if manifest.archive is not None:
+            return []
+        outputs = tuple(
+            OutputFile(
+                path=file.path, sha256=file.sha256, read=partial(self._store.read, f"{folder}/{file.path}")
+            )
+            for file in manifest.files
+            if file.path.startswith("outputs/") and "events.out.tfevents." not in file.path
+        )
+        return [FinalState(label=run_id, outputs=outputs)]
+
+
+class _Look(Discovery):
+    """A look at jobs that makes no runs: none is ever at rest for long enough."""

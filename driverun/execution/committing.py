@@ -1,0 +1,133 @@
+"""Turns snapshots into checkpoints while training goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from driverun.checkpoints.commit import CheckpointCommitter, Committed
+from driverun.checkpoints.manifest import FitRef
+from driverun.checkpoints.retention import Retention
+from driverun.clock import Clock
+from driverun.errors import (
+    IntegrityError,
+    LostOwnership,
+    SpoolError,
+    StoreAccessDenied,
+    StoreError,
+    StoreQuotaExceeded,
+)
+from driverun.runs.evidence import ClaimEvidence
+from driverun.spool.buffers import newest_snapshot
+from driverun.spool.folder import SpoolFolder
+from driverun.spool.snapshot import SnapshotHeader, read_header
+
+RETRY_S = 5.0  #: after a root that was out of reach
+FULL_RETRY_S = 30.0  #: after a root that was full
+
+
+class SnapshotCommitter:
+    """Commits what the trainer puts down: one upload at a time, the newest snapshot wins."""
+
+    def __init__(
+        self,
+        committer: CheckpointCommitter,
+        retention: Retention,
+        *,
+        spool: SpoolFolder,
+        claims: Callable[[], Sequence[ClaimEvidence]],
+        resume_after: int,
+        fits: Sequence[FitRef],
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        """Start idle.
+
+        Args:
+            claims: all known claims of the run, for retention.
+            fits: the finished fits that the attempt took up, which its checkpoints stand on.
+        """
+        self._committer = committer
+        self._retention = retention
+        self._spool = spool
+        self._claims = claims
+        self._resume_after = resume_after
+        self._fits = list(fits)
+        self._clock = clock
+        self._say = say
+        self._sequence = -1
+        self._buffers: Path | None = None
+        self._pending = False
+        self._not_before_s = clock.monotonic()
+        self._turn = threading.Lock()
+        self.newest: Committed | None = None  #: what this attempt committed last
+        self.lost: LostOwnership | None = None
+        self.trouble = ""  #: one line about what keeps commits from the root, "" while all is well
+
+    def snapshot_taken(self, buffers: Path) -> None:
+        """There is a snapshot in the buffers that may be newer than what was committed."""
+        self._buffers = buffers
+        self._pending = True
+
+    def fit_ended(self) -> None:
+        """There is the end of a fit in the spool."""
+        self._pending = True
+
+    def commit_pending(self) -> None:
+        """Commit what is new, if anything is; meant to be called again and again, beside the attempt."""
+        if not self._pending or self.lost is not None or self._clock.monotonic() < self._not_before_s:
+            return
+        self._pending = False
+        try:
+            self.drain()
+            self.trouble = ""
+        except LostOwnership as exc:
+            self.lost = exc
+        except StoreQuotaExceeded as exc:
+            self._postpone(FULL_RETRY_S, str(exc))
+        except (StoreError, IntegrityError, SpoolError) as exc:
+            self._postpone(FULL_RETRY_S if isinstance(exc, StoreAccessDenied) else RETRY_S, str(exc))
+
+    def drain(self) -> None:
+        """Commit all that stands in the spool now.
+
+        Raises:
+            LostOwnership, StoreError, SpoolError, IntegrityError: not all is committed.
+        """
+        with self._turn:
+            self._commit_outstanding()
+
+    def _postpone(self, seconds: float, trouble: str) -> None:
+        if trouble != self.trouble:
+            self._say(f"training goes on locally: {trouble}")
+        self.trouble = trouble
+        self._not_before_s = self._clock.monotonic() + seconds
+        self._pending = True
+
+    def _commit_outstanding(self) -> None:
+        while (header := read_header(self._spool.fit(len(self._fits)))) is not None:
+            self._commit_fit(header)
+        if self._buffers is None:
+            return
+        with newest_snapshot(self._buffers, after_sequence=self._sequence) as found:
+            if found is None:
+                return
+            folder, header = found
+            if header.fits_finished == len(self._fits):
+                self._committed(
+                    self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
+                )
+            self._sequence = header.sequence
+
+    def _commit_fit(self, header: SnapshotHeader) -> None:
+        folder = self._spool.fit(len(self._fits))
+        committed = self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
+        assert committed.fit_ref is not None, "the end of a fit can be referred to"
+        self._fits.append(committed.fit_ref)
+        self._committed(committed)
+
+    def _committed(self, committed: Committed) -> None:
+        self.newest = committed
+        for problem in self._retention.apply(claims=self._claims(), resume_after=self._resume_after).problems:
+            self._say(problem)

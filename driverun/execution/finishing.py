@@ -1,0 +1,213 @@
+"""What an attempt publishes once its script has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from driverun.checkpoints.newest import find_checkpoints
+from driverun.errors import IntegrityError, StoreError
+from driverun.execution.telling import Told
+from driverun.execution.workdir import AttemptFolders
+from driverun.report.curves import history_csv, read_curves, read_histories
+from driverun.report.page import Report, report_html
+from driverun.report.summary import AttemptSummary, CheckpointSummary, RunSummary
+from driverun.runs.evidence import ClaimEvidence
+from driverun.runs.record import AttemptState, Record, RunFile, worst
+from driverun.runs.state import Derived, RunState
+from driverun.spec.model import JobSpec
+from driverun.spool.outputs import OutputRule, outputs_sha256, sha256_of
+from driverun.storage.base import ObjectStore
+from driverun.transfer.segments import read_segments
+
+LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """The results of a run, still on local disk."""
+
+    files: Mapping[str, Path]  #: path in the results to local file
+    outputs_sha256: str
+    summary: Mapping[str, Any]  #: goes into the manifest
+
+
+def collect_results(
+    store: ObjectStore,
+    record: Record,
+    told: Told,
+    folders: AttemptFolders,
+    *,
+    spec: JobSpec,
+    run_file: RunFile,
+    derived: Derived,
+    claims: Iterable[ClaimEvidence],
+    now: datetime,
+) -> Collected:
+    """Gather what the script wrote, its models, and driverun's own files about the run."""
+    outputs = outputs_of(spec, folders, record)
+    digest = outputs_sha256(outputs)
+    made = folders.scratch / "results"
+    made.mkdir(exist_ok=True)
+    (made / "metrics.json").write_text(
+        json.dumps(told.metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
+    (made / "history.csv").write_text(history_csv(read_histories(told.histories)), encoding="utf-8")
+    done = replace(
+        record,
+        state=AttemptState.SUCCEEDED,
+        ended_at=now,
+        reason="",
+        step=told.step,
+        total_steps=told.step,
+        state_sha256=told.state_sha256,
+        outputs_sha256=digest,
+    )
+    page = _page(store, done, run_file=run_file, derived=derived, claims=tuple(claims))
+    (made / "report.html").write_text(page, encoding="utf-8")
+    files = {f"outputs/{path}": file for path, file in outputs.items()}
+    for folder in (made, folders.spool.models):
+        files.update({file.name: file for file in sorted(folder.iterdir())})
+    return Collected(
+        files=files,
+        outputs_sha256=digest,
+        summary={
+            "state_sha256": told.state_sha256,
+            "outputs_sha256": digest,
+            "metrics": dict(told.metrics),
+            "step": told.step,
+            "record": {"epoch": told.epoch, "fit": told.fit},
+        },
+    )
+
+
+def outputs_of(spec: JobSpec, folders: AttemptFolders, record: Record) -> dict[str, Path]:
+    """What the script wrote in its working folder, its own code as it was delivered left out."""
+    del record
+    request = json.loads(folders.spool.request.read_text(encoding="utf-8"))
+    rule = OutputRule(
+        include=spec.outputs.include, exclude=spec.outputs.exclude, code_files=request["code_files"]
+    )
+    found = {path: folders.work / path for path, _ in rule.find(folders.work)}
+    return {
+        path: file for path, file in found.items() if rule.code_files.get(path) != _digest(path, file, rule)
+    }
+
+
+def _digest(path: str, file: Path, rule: OutputRule) -> str | None:
+    return sha256_of(file) if path in rule.code_files else None
+
+
+def _page(
+    store: ObjectStore,
+    record: Record,
+    *,
+    run_file: RunFile,
+    derived: Derived,
+    claims: tuple[ClaimEvidence, ...],
+) -> str:
+    """The report as it stands at the end of this attempt; what the root does not give now is left out."""
+    earlier = [view for view in derived.attempts if view.owned and view.key.number < record.number]
+    attempts = [
+        AttemptSummary(
+            number=view.key.number,
+            worker=view.key.worker,
+            state=view.state,
+            started_at=view.started_at,
+            ended_at=view.ended_at,
+            first_step=view.first_step,
+            last_step=view.last_step,
+            committed_step=view.committed_step,
+            reason=view.reason,
+            died=view.died,
+        )
+        for view in earlier
+    ]
+    attempts.append(
+        AttemptSummary(
+            number=record.number,
+            worker=record.worker,
+            state=record.state,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            first_step=record.first_step,
+            last_step=record.step,
+            committed_step=record.committed_step,
+            exactness=record.exactness,
+        )
+    )
+    records = [
+        claim.record for claim in claims if claim.record is not None and claim.key.number < record.number
+    ]
+    reasons = list(dict.fromkeys(r for known in (*records, record) for r in known.exactness_reasons))
+    keys = [*(view.key for view in earlier), record.key]
+    segments = [
+        (key.number, segment.content) for key in keys for segment in _segments(store, key.folder, "metrics-")
+    ]
+    log = b"".join(segment.content for segment in _segments(store, record.key.folder, "log-"))
+    summary = RunSummary(
+        run_id=record.run_id,
+        name=run_file.name,
+        state=RunState.SUCCEEDED,
+        exactness=worst(record.exactness, *(known.exactness for known in records)),
+        exactness_reasons=tuple(reasons),
+        epoch=record.epoch,
+        step=record.step,
+        total_steps=record.total_steps,
+        committed_step=record.committed_step,
+        state_sha256=record.state_sha256,
+        outputs_sha256=record.outputs_sha256,
+        metrics=record.metrics,
+        attempts=tuple(attempts),
+        checkpoints=checkpoint_summaries(
+            store, record.run_id, claims=claims, resume_after=derived.resume_after
+        ),
+        code_sha256=run_file.code_sha256,
+    )
+    return report_html(
+        Report(
+            summary=summary,
+            curves=read_curves(segments),
+            run_file=run_file,
+            environment=record.environment,
+            log_tail="\n".join(log.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]),
+        )
+    )
+
+
+def _segments(store: ObjectStore, folder: str, prefix: str) -> list[Any]:
+    try:
+        return list(read_segments(store, folder, prefix))
+    except (StoreError, IntegrityError):
+        return []
+
+
+def checkpoint_summaries(
+    store: ObjectStore, run_id: str, *, claims: Iterable[ClaimEvidence], resume_after: int
+) -> tuple[CheckpointSummary, ...]:
+    """The checkpoints that count, oldest first; what a listing does not tell is read from the manifest."""
+    found = []
+    for info in find_checkpoints(store, run_id, claims=tuple(claims), resume_after=resume_after):
+        step, size_bytes, new_bytes = info.step, info.size_bytes, info.new_bytes
+        if step is None or size_bytes is None or new_bytes is None:
+            from driverun.checkpoints.newest import load_manifest
+
+            try:
+                manifest = load_manifest(store, info.path).manifest
+            except (IntegrityError, StoreError):
+                continue
+            step, size_bytes, new_bytes = manifest.header.step, manifest.size_bytes, manifest.new_bytes
+        found.append(
+            CheckpointSummary(
+                step=step,
+                attempt=info.key.number,
+                size_bytes=size_bytes,
+                new_bytes=new_bytes,
+                created_at=info.created_at,
+            )
+        )
+    return tuple(reversed(found))

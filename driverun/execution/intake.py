@@ -1,0 +1,284 @@
+"""How a job becomes a run: by a person's submission, or because a worker found it on the root."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driverun.clock import Clock
+from driverun.dispatch.ledger import Ledger
+from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
+from driverun.runs.layout import JOBS, WishKind, run_file, wish_file
+from driverun.runs.record import RunFile, Wish
+from driverun.spec.identity import computed_part, run_id_of, spec_to_json
+from driverun.spec.model import EntrypointKind, JobSpec
+from driverun.spec.parser import check_code, parse_job, with_overrides
+from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
+
+JOB_FILE = "job.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it lies somewhere, parsed."""
+
+    name: str  #: of its folder or file
+    spec: JobSpec
+    text: bytes  #: of the job file
+    files: JobFiles
+    local: Path | None  #: its folder on this machine; None: it is on the root
+    job_file: str  #: name of the job file in that folder
+    only: tuple[str, ...] | None  #: of a lone job file: the files that are its code
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all that a person wrote, operating settings included."""
+        return hashlib.sha256(self.text + self.files.code_sha256.encode()).hexdigest()
+
+
+def local_job(path: Path) -> Job:
+    """The job in the folder `path`, or in the job file `path`.
+
+    Raises:
+        SpecError: it is faulty; all faults at once.
+        UsageError: there is none.
+    """
+    if path.is_dir():
+        folder, job_file, name = path, JOB_FILE, path.resolve().name
+        if not (folder / JOB_FILE).is_file():
+            raise UsageError(
+                f"cannot submit {path}: there is no {JOB_FILE} in it. One line will do: entrypoint: train.py"
+            )
+    else:
+        folder, job_file, name = path.parent, path.name, path.stem
+    text = (folder / job_file).read_bytes()
+    shown = str(folder / job_file)
+    spec = parse_job(text, file=shown, default_name=name)
+    only = None if job_file == JOB_FILE else _code_of_lone(spec)
+    files = read_job_folder(folder, only=only)
+    _check(spec, shown, files, text)
+    return Job(name=name, spec=spec, text=text, files=files, local=folder, job_file=job_file, only=only)
+
+
+def job_on_root(store: ObjectStore, name: str) -> Job:
+    """The job `jobs/<name>` of the root: a folder, or a lone `jobs/<name>.yaml`.
+
+    Raises:
+        SpecError: it is faulty; all faults at once.
+        ObjectNotFound: there is none.
+    """
+    path, folder, job_file = f"{JOBS}/{name}/{JOB_FILE}", f"{JOBS}/{name}", JOB_FILE
+    try:
+        text = store.read(path)
+    except ObjectNotFound:
+        path, folder, job_file = f"{JOBS}/{name}.yaml", JOBS, f"{name}.yaml"
+        text = store.read(path)
+    spec = parse_job(text, file=path, default_name=name)
+    only = None if job_file == JOB_FILE else _code_of_lone(spec)
+    files = read_job_on_root(store, folder, only=only)
+    _check(spec, path, files, text)
+    return Job(name=name, spec=spec, text=text, files=files, local=None, job_file=job_file, only=only)
+
+
+def _code_of_lone(spec: JobSpec) -> tuple[str, ...]:
+    value = spec.entrypoint.value
+    if spec.entrypoint.kind is EntrypointKind.FUNCTION:
+        value = value.partition(":")[0].replace(".", "/") + ".py"
+    return (value,) if value else ()
+
+
+def _check(spec: JobSpec, file: str, files: JobFiles, text: bytes) -> None:
+    faults = check_code(spec, file=file, paths=tuple(files.files), text=text)
+    if faults:
+        raise SpecError(faults)
+
+
+def syntax_warning(job: Job) -> str | None:
+    """What Python says of the script, if it does not compile here; another machine's Python may be newer."""
+    entrypoint = job.spec.entrypoint
+    if entrypoint.kind is not EntrypointKind.SCRIPT or entrypoint.value not in job.files.files:
+        return None
+    try:
+        compile(job.files.files[entrypoint.value].content, entrypoint.value, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as exc:
+        return f"{entrypoint.value} does not compile with this Python: {exc}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What a submission came to."""
+
+    run_id: str
+    is_new: bool
+
+
+def submit_job(
+    store: ObjectStore,
+    ledger: Ledger,
+    job: Job,
+    *,
+    overrides: Mapping[str, Any],
+    again: bool,
+    clock: Clock,
+    by: str,
+) -> Submitted:
+    """Make the run that computes this job. The ledger must be fresh.
+
+    The code goes first, then the run, then the submission that makes it complete, at last the job's folder for people:
+    whatever is missing after a crash, calling again mends it.
+    """
+    spec = with_overrides(job.spec, overrides) if overrides else job.spec
+    code_sha256 = capture_code(store, job.files)
+    repeat = 0
+    if again:
+        while run_id_of(spec, code_sha256=code_sha256, repeat=repeat) in ledger.runs:
+            repeat += 1
+    run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat)
+    known = ledger.run(run_id)
+    is_new = known is None or not known.is_complete
+    spec_json = spec_to_json(spec)
+    if is_new or (known is not None and known.spec != spec_json):
+        content = RunFile(
+            run_id=run_id,
+            name=spec.name,
+            code_sha256=code_sha256,
+            computed=computed_part(spec, code_sha256=code_sha256, repeat=repeat),
+        ).to_bytes()
+        try:
+            store.create(run_file(run_id), content)
+        except ObjectExists:
+            if store.read(run_file(run_id)) != content:
+                store.replace(run_file(run_id), content)  # damaged: its bytes are a function of its name
+        make_wish(
+            store,
+            run_id,
+            WishKind.SUBMIT,
+            {"job": f"{JOBS}/{job.name}", "job_sha256": job.sha256, "spec": spec_json},
+            clock=clock,
+            by=by,
+        )
+    if job.local is not None and not _is_on_root(store, job):
+        place_job(store, job.local, job.name, job_file=job.job_file, only=job.only)
+    return Submitted(run_id=run_id, is_new=is_new)
+
+
+def make_wish(
+    store: ObjectStore, run_id: str, kind: WishKind, details: Mapping[str, Any], *, clock: Clock, by: str
+) -> None:
+    """Write down what a person wants of a run."""
+    wish_id = uuid.uuid4().hex
+    wish = Wish(run_id=run_id, kind=kind, wish_id=wish_id, wished_at=clock.now(), by=by, details=details)
+    try:
+        store.create(wish_file(run_id, kind, wish_id), wish.to_bytes())
+    except ObjectExists:
+        return  # the answer to this very call was lost: nobody else has the id
+
+
+def _is_on_root(store: ObjectStore, job: Job) -> bool:
+    """Whether the job's folder is the root's own, so that there is nothing to place."""
+    assert job.local is not None
+    folder = job.local.resolve()
+    place = Path(store.location).expanduser().resolve() / JOBS
+    return folder.is_relative_to(place)
+
+
+def named_job(store: ObjectStore, name: str) -> Job:
+    """The job of this name on the root. Raises UsageError with the nearest names where there is none."""
+    try:
+        return job_on_root(store, name)
+    except (ObjectNotFound, ValueError) as exc:
+        near = difflib.get_close_matches(name, job_names(store.list(JOBS, recursive=True)), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise UsageError(
+            f"cannot submit {name}: it is neither a folder here nor a job under {JOBS}/ of the root.{hint}"
+        ) from exc
+
+
+def job_names(listing: list[ObjectInfo]) -> list[str]:
+    """The names of all jobs in a listing of `jobs/`."""
+    return sorted(_grouped(listing))
+
+
+def _grouped(listing: list[ObjectInfo]) -> dict[str, list[ObjectInfo]]:
+    """The files of each job: of a folder with a job.yaml, or of a lone one, which any file beside it may concern."""
+    inside = [(info, info.path.removeprefix(f"{JOBS}/")) for info in listing]
+    lone = [info for info, path in inside if "/" not in path]
+    jobs: dict[str, list[ObjectInfo]] = {}
+    for info, path in inside:
+        name, slash, rest = path.partition("/")
+        if slash and rest == JOB_FILE:
+            jobs[name] = [each for each, p in inside if p.startswith(f"{name}/")]
+        elif not slash and name.endswith(".yaml"):
+            jobs[name.removesuffix(".yaml")] = [info, *lone]
+    return jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidJob:
+    """A job on the root that cannot become a run as it is."""
+
+    name: str
+    faults: tuple[Fault, ...]
+
+
+class Discovery:
+    """Finds jobs that people dropped into the root, once their files have come to rest."""
+
+    def __init__(self, store: ObjectStore, *, quiet_s: float, clock: Clock, by: str) -> None:
+        self._store = store
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._by = by
+        self._done: dict[str, object] = {}  # name -> what its files looked like when it was dealt with
+        self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
+
+    def look(self, ledger: Ledger) -> tuple[list[str], float | None]:
+        """Make runs of new jobs; gives their ids, and in how many seconds the next job may be at rest."""
+        made: list[str] = []
+        soonest: float | None = None
+        now = self._store.now()
+        jobs = _grouped(self._store.list(JOBS, recursive=True))
+        for name in self.invalid.keys() - jobs.keys():
+            del self.invalid[name]
+        known = {
+            wish.details.get("job_sha256")
+            for evidence in ledger.runs.values()
+            for wish in evidence.wishes
+            if wish.kind is WishKind.SUBMIT
+        }
+        for name, files in sorted(jobs.items()):
+            looks = tuple(sorted((info.path, info.modified_at, info.size_bytes) for info in files))
+            if self._done.get(name) == looks:
+                continue
+            job = self._parsed(name)
+            if job is not None and job.sha256 not in known:
+                rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
+                if rest_s > 0:
+                    soonest = rest_s if soonest is None else min(soonest, rest_s)
+                    continue
+                submitted = submit_job(
+                    self._store, ledger, job, overrides={}, again=False, clock=self._clock, by=self._by
+                )
+                made.append(submitted.run_id)
+            self._done[name] = looks
+        return made, soonest
+
+    def _parsed(self, name: str) -> Job | None:
+        try:
+            job = job_on_root(self._store, name)
+        except SpecError as exc:
+            self.invalid[name] = InvalidJob(name=name, faults=exc.faults)
+            return None
+        except (UsageError, IntegrityError, ObjectNotFound) as exc:
+            fault = Fault(file=f"{JOBS}/{name}", line=None, field="", message=str(exc))
+            self.invalid[name] = InvalidJob(name=name, faults=(fault,))
+            return None
+        self.invalid.pop(name, None)
+        return job

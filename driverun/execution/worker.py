@@ -1,0 +1,285 @@
+"""The worker's loop: which run is next, until there is none."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from driverun.dispatch.choose import Choice, candidate_of, next_run
+from driverun.dispatch.claim import claim_run
+from driverun.dispatch.heartbeat import RecordKeeper
+from driverun.dispatch.lease import LeaseWatch
+from driverun.dispatch.ledger import Ledger
+from driverun.errors import SpecError
+from driverun.execution.attempt import Attempt, Outcome
+from driverun.execution.context import Stop, WorkerContext
+from driverun.execution.intake import Discovery
+from driverun.runs.evidence import RunEvidence
+from driverun.runs.record import AttemptState, Record
+from driverun.runs.state import Derived, RunState, derive_state
+from driverun.spec.identity import spec_from_json
+from driverun.spec.model import JobSpec
+from driverun.transfer.sync import missing_sources
+
+LOOK_S = 1.0  #: between two looks while waiting
+COUNTDOWN_EVERY_S = 10.0
+
+
+class Mode(enum.Enum):
+    """When a worker is done."""
+
+    ONCE = "once"  #: after one run
+    UNTIL_EMPTY = "until-empty"  #: when nothing is left that this runtime can do
+    WATCH = "watch"  #: never by itself
+
+
+@dataclass(slots=True, kw_only=True)
+class Worked:
+    """What a worker did, and what it left."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  #: newest per run
+    left: dict[str, str] = field(default_factory=dict)  #: run id -> why it is not done
+    stop: Stop | None = None
+
+    @property
+    def any_failed(self) -> bool:
+        return any(outcome.state is AttemptState.FAILED for outcome in self.outcomes.values())
+
+
+class Worker:
+    """Claims runs and carries them out, one after the other."""
+
+    def __init__(self, context: WorkerContext, *, deadline_s: float | None = None, by: str) -> None:
+        """Be ready.
+
+        Args:
+            deadline_s: when to hand over, by the monotonic clock.
+            by: in whose name runs are made of jobs that were found.
+        """
+        self._context = context
+        self._store = context.store
+        self._clock = context.clock
+        self._ledger = Ledger(self._store)
+        self._watch = LeaseWatch(self._store, self._clock)
+        self._discovery = Discovery(self._store, quiet_s=context.settings.quiet_s, clock=self._clock, by=by)
+        self._deadline_s = deadline_s
+        self._told: dict[str, str] = {}
+        self._seen_alive: set[str] = set()
+        self._waited_since: dict[str, object] = {}
+        self._countdown_at_s = -math.inf
+
+    def work(self, mode: Mode) -> Worked:
+        """Work until `mode` says that it is enough, or somebody asks to stop.
+
+        Raises:
+            StoreError: the root is out of reach. What was committed goes on elsewhere.
+        """
+        worked = Worked()
+        self._context.workdir.sweep()
+        while not self._is_time_up():
+            choice, derived, soonest_s = self._look(worked)
+            if choice.run_id is not None:
+                outcome = self._take_up(choice.run_id)
+                if outcome is not None:
+                    worked.outcomes[choice.run_id] = outcome
+                    if mode is Mode.ONCE:
+                        break
+                continue
+            waiting_s = self._worth_waiting(derived, soonest_s)
+            if waiting_s is None and mode is not Mode.WATCH:
+                break
+            self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
+        worked.stop = self._context.stop.stop
+        self._note_left(worked)
+        return worked
+
+    def _is_time_up(self) -> bool:
+        stop = self._context.stop
+        if self._deadline_s is not None and self._clock.monotonic() >= self._deadline_s:
+            stop.ask(Stop.DEADLINE)
+        return stop.stop is not None
+
+    # Looking.
+
+    def _look(self, worked: Worked) -> tuple[Choice, dict[str, Derived], float | None]:
+        self._ledger.refresh()
+        made, soonest_s = self._discovery.look(self._ledger)
+        if made:
+            self._ledger.refresh()
+        self._tell_invalid()
+        runs = self._ledger.runs
+        specs = {run_id: self._spec_of(evidence) for run_id, evidence in runs.items()}
+        first = {
+            run_id: self._derive(evidence, specs[run_id], frozenset()) for run_id, evidence in runs.items()
+        }
+        running = [runs[run_id] for run_id, d in first.items() if d.state is RunState.RUNNING]
+        stale = self._watch.stale_among(running)
+        derived = {
+            run_id: self._derive(runs[run_id], specs[run_id], stale) if d.state is RunState.RUNNING else d
+            for run_id, d in first.items()
+        }
+        candidates = []
+        for run_id, d in derived.items():
+            spec = specs[run_id]
+            if not d.state.is_claimable or spec is None:
+                continue
+            missing = missing_sources(self._store, spec)
+            candidate = candidate_of(runs[run_id], missing_data=missing)
+            if candidate is not None:
+                candidates.append(candidate)
+        choice = next_run(candidates, self._context.capabilities)
+        worked.left = {}
+        for waiting in choice.waiting:
+            worked.left[waiting.run_id] = waiting.text
+            self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
+        return choice, derived, soonest_s
+
+    def _spec_of(self, evidence: RunEvidence) -> JobSpec | None:
+        """The spec as submitted; None, said once, where this version cannot make sense of it."""
+        if not evidence.is_complete or evidence.spec is None:
+            return None
+        try:
+            return spec_from_json(evidence.spec)
+        except SpecError as exc:
+            self._tell(evidence.run_id, f"{evidence.run_id} is left alone: {exc}")
+            return None
+
+    def _derive(self, evidence: RunEvidence, spec: JobSpec | None, stale: frozenset[object]) -> Derived:
+        max_errors = spec.retry.max_errors if spec is not None else 1
+        return derive_state(evidence, stale=stale, max_errors=max_errors)  # type: ignore[arg-type]
+
+    def _tell(self, about: str, text: str) -> None:
+        if self._told.get(about) != text:
+            self._told[about] = text
+            self._context.say(text)
+
+    def _tell_invalid(self) -> None:
+        for name, invalid in self._discovery.invalid.items():
+            faults = "\n".join(f"  {fault}" for fault in invalid.faults)
+            self._tell(f"jobs/{name}", f"the job {name} is INVALID:\n{faults}")
+
+    # Waiting.
+
+    def _worth_waiting(self, derived: dict[str, Derived], soonest_s: float | None) -> float | None:
+        """Seconds after which something may be claimable; None if nothing that this worker knows of will be.
+
+        A run in other hands is waited for only while its worker may be dead, which is a lease at most: one sign of
+        life, and it is that worker's business.
+        """
+        waits = [] if soonest_s is None else [soonest_s]
+        for run_id, d in derived.items():
+            if d.state is not RunState.RUNNING or d.owner is None:
+                continue
+            seen = (d.owner.key, d.owner.record_modified_at)
+            before = self._waited_since.setdefault(run_id, seen)
+            if seen != before:
+                self._seen_alive.add(run_id)
+                self._waited_since[run_id] = seen
+            if run_id in self._seen_alive:
+                continue
+            left_s = self._watch.seconds_until_stale(d.owner)
+            if math.isfinite(left_s):
+                waits.append(max(left_s, 0.1))
+                self._count_down(run_id, left_s)
+        return min(waits, default=None)
+
+    def _count_down(self, run_id: str, left_s: float) -> None:
+        if self._clock.monotonic() - self._countdown_at_s >= COUNTDOWN_EVERY_S:
+            self._countdown_at_s = self._clock.monotonic()
+            self._context.say(
+                f"{run_id} belongs to a worker that may be dead; if it gives no sign of life for {left_s:.0f} s more,"
+                " this worker takes it up"
+            )
+
+    def _note_left(self, worked: Worked) -> None:
+        self._ledger.refresh()
+        for run_id, evidence in self._ledger.runs.items():
+            d = self._derive(evidence, self._spec_of(evidence), frozenset())
+            if d.state is RunState.RUNNING:
+                worked.left.setdefault(run_id, "another worker is at it")
+            elif d.state.is_claimable:
+                worked.left.setdefault(run_id, d.reason or "not taken up yet")
+            else:
+                worked.left.pop(run_id, None)
+
+    # Working.
+
+    def _take_up(self, run_id: str) -> Outcome | None:
+        context = self._context
+        evidence = self._ledger.runs[run_id]
+        won = claim_run(self._store, run_id, evidence, context.worker, context.process, self._clock)
+        if won is None:
+            context.say(f"{run_id}: another worker was first")
+            return None
+        self._ledger.refresh()
+        evidence = self._ledger.runs[run_id]
+        spec = self._spec_of(evidence)
+        assert spec is not None, "it was chosen by its spec"
+        assert evidence.run_file is not None, "a run without its file is not chosen"
+        before = self._derive(
+            RunEvidence(
+                run_id=run_id,
+                run_file=evidence.run_file,
+                created_at=evidence.created_at,
+                claims=tuple(claim for claim in evidence.claims if claim.key != won.key),
+                wishes=evidence.wishes,
+            ),
+            spec,
+            frozenset(claim.key for claim in evidence.claims),
+        )
+        if before.state in (RunState.CANCELLED, RunState.FAILED):
+            return self._give_up(won.key, before)
+        with self._until_deadline():
+            return Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before).run()
+
+    def _give_up(self, key: object, before: Derived) -> Outcome:
+        """The run was over before the claim was there: say so, so that nobody waits for it."""
+        from driverun.runs.layout import AttemptKey
+
+        assert isinstance(key, AttemptKey)
+        now = self._clock.now()
+        keeper = RecordKeeper(
+            self._store,
+            self._clock,
+            Record(
+                run_id=key.run_id,
+                number=key.number,
+                worker=key.worker,
+                process=self._context.process,
+                state=AttemptState.RUNNING,
+                beat=0,
+                started_at=now,
+                updated_at=now,
+                lease_s=self._context.settings.lease_s,
+            ),
+        )
+        keeper.create()
+        state = AttemptState.CANCELLED if before.state is RunState.CANCELLED else AttemptState.FAILED
+        keeper.finish(state, reason=before.reason)
+        return Outcome(state=state, reason=before.reason)
+
+    def _until_deadline(self) -> _Deadline:
+        return _Deadline(self._context, self._deadline_s)
+
+
+class _Deadline:
+    """Asks to hand over when the time is up, while an attempt is at work."""
+
+    def __init__(self, context: WorkerContext, deadline_s: float | None) -> None:
+        self._context = context
+        self._deadline_s = deadline_s
+        self._stop: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> None:
+        if self._deadline_s is not None:
+            self._stop = self._context.tasks.every(1.0, self._look, name="deadline").stop
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop()
+
+    def _look(self) -> None:
+        assert self._deadline_s is not None
+        if self._context.clock.monotonic() >= self._deadline_s:
+            self._context.stop.ask(Stop.DEADLINE)

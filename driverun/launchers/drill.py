@@ -1,0 +1,375 @@
+"""Proof on this machine that a job survives power cuts: once whole, once with cuts, every bit compared."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from driverun.assembly import Surroundings, make_root, open_client
+from driverun.clock import Clock
+from driverun.errors import DriverunError, JobError, RootNotFound, UsageError
+from driverun.execution.client import Client
+from driverun.execution.workdir import SHARED_MEMORY
+from driverun.report.summary import RunSummary
+from driverun.runs.state import RunState
+from driverun.spec.parser import parse_override
+from driverun.spool.boards import Progress, ProgressBoard
+from driverun.storage.base import ObjectStore
+from driverun.transfer.sync import find_source
+
+LOOK_S = 0.02
+PATIENCE_S = 3600.0  #: for one attempt to commit something
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One power cut, and how the next attempt took the run up."""
+
+    cut: int
+    how: str
+    step_reached: int | None
+    committed_step: int | None  #: newest on the root when the power went
+    resumed_at: int | None = None
+
+    @property
+    def steps_repeated(self) -> int | None:
+        if self.step_reached is None or self.resumed_at is None:
+            return None
+        return max(0, self.step_reached - self.resumed_at)
+
+    @property
+    def is_ok(self) -> bool:
+        return self.resumed_at == (self.committed_step or 0)
+
+    @property
+    def result(self) -> str:
+        return "ok" if self.is_ok else f"should have gone on at {self.committed_step or 0}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillResult:
+    """What a drill showed."""
+
+    rows: tuple[Cut, ...]
+    whole: RunSummary
+    cut: RunSummary
+    difference: str  #: "" if there is none
+    remarks: tuple[str, ...]
+    report: Path | None
+
+    @property
+    def is_identical(self) -> bool:
+        return not self.difference and all(row.is_ok for row in self.rows)
+
+
+def run_drill(
+    job: Path,
+    *,
+    kills: int,
+    keep: Path | None,
+    params: Sequence[str],
+    seed: int | None,
+    root: str | None,
+    here: Surroundings,
+    say: Callable[[str], None],
+) -> DrillResult:
+    """Run `job` twice on roots of its own, once with `kills` power cuts at random instants.
+
+    A power cut is SIGKILL to every process of the worker, and everything outside the root deleted. The first one falls
+    into a commit, between the packs and the manifest; the others at random instants after an attempt's first commit,
+    and in the middle of an epoch where the job tells of epochs.
+
+    Args:
+        keep: a folder for both roots; it must be empty or not exist. None: they are removed.
+        root: where the job's data are taken from, if there is such a root.
+
+    Raises:
+        JobError: the job does not succeed even without cuts.
+        UsageError: `keep` is taken, or the job is too short to be cut.
+    """
+    if kills < 1:
+        raise UsageError("a drill takes at least one kill")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty")
+    chosen = random.Random(seed)
+    overrides = dict(parse_override(text) for text in params)
+    with ExitStack() as stack:
+        base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
+        base.mkdir(parents=True, exist_ok=True)
+        whole = _Rehearsal(base / "whole", job, overrides, data_from=_data_root(root, here), here=here)
+        cut = _Rehearsal(base / "cut", job, overrides, data_from=_data_root(root, here), here=here)
+        say(f"running {job.name} without a cut")
+        began_s = here.clock.monotonic()
+        whole.run_to_end()
+        lasted_s = here.clock.monotonic() - began_s
+        say(f"it took {lasted_s:.0f} s; now with {kills} power cuts")
+        rows = _with_cuts(cut, kills=kills, lasted_s=lasted_s, chosen=chosen, say=say)
+        report = None
+        if keep is not None:
+            report = keep / "report.html"
+            report.write_text(cut.client.report(cut.run_id), encoding="utf-8")
+        return DrillResult(
+            rows=tuple(rows),
+            whole=whole.summary(),
+            cut=cut.summary(),
+            difference=_difference(whole, cut),
+            remarks=tuple(_remarks(cut)),
+            report=report,
+        )
+
+
+def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
+    try:
+        return open_client(root, here).store
+    except RootNotFound:
+        if root is not None:
+            raise
+        return None
+
+
+class _Rehearsal:
+    """One root with one run, and workers that are started on it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        job: Path,
+        overrides: Mapping[str, Any],
+        *,
+        data_from: ObjectStore | None,
+        here: Surroundings,
+    ) -> None:
+        self._folder = folder
+        self._here = here
+        self._clock: Clock = here.clock
+        self._root = folder / "root"
+        self._started = 0
+        self.executed = 0  #: optimiser updates of all attempts, counted outside the checkpoints
+        store, _ = make_root(str(self._root), here)
+        self.client = Client(store, clock=here.clock, by=here.person)
+        loaded = self.client.load_job(str(job))
+        if data_from is not None:
+            for source in loaded.spec.data:
+                self._copy(data_from, source.source)
+        self.run_id = self.client.submit(loaded, params=overrides).run_id
+
+    def _copy(self, data_from: ObjectStore, source: str) -> None:
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            for info in find_source(data_from, source):
+                local = Path(folder) / "data"
+                data_from.download(info.path, local)
+                self.client.upload(local, info.path)
+
+    def summary(self) -> RunSummary:
+        return self.client.run(self.run_id)
+
+    def start(self, *, marker: Path | None = None) -> _Runtime:
+        """A worker on a machine of its own: another workdir, another id."""
+        self._started += 1
+        workdir = self._folder / f"machine-{self._started}"
+        environment = {
+            name: value for name, value in self._here.environment.items() if not name.startswith("DRIVERUN_")
+        }
+        environment["DRIVERUN_WORKDIR"] = str(workdir)
+        if marker is not None:
+            environment["DRIVERUN_HOLD_COMMIT"] = str(marker)
+        return _Runtime(
+            [sys.executable, "-m", "driverun", "--root", str(self._root), "work", "--until-empty", "--quiet"],
+            environment=environment,
+            workdir=workdir,
+            run_id=self.run_id,
+        )
+
+    def run_to_end(self) -> None:
+        """Let one worker finish the run. Raises JobError if the run does not succeed."""
+        runtime = self.start()
+        try:
+            progress = Progress()
+            while runtime.is_alive:
+                progress = runtime.progress() or progress
+                self._clock.sleep(LOOK_S)
+            self.executed += progress.executed
+        finally:
+            runtime.power_cut()
+        summary = self.summary()
+        if summary.state is not RunState.SUCCEEDED:
+            raise JobError(
+                f"cannot drill this job: its run ended {summary.state.value}: {summary.reason}\n{runtime.said()}"
+            )
+
+    def committed_step(self) -> int | None:
+        """The newest step on the root."""
+        return max((checkpoint.step for checkpoint in self.summary().checkpoints), default=None)
+
+    def commits_of_newest_attempt(self) -> int:
+        summary = self.summary()
+        newest = max((attempt.number for attempt in summary.attempts), default=0)
+        return sum(checkpoint.attempt == newest for checkpoint in summary.checkpoints)
+
+    @property
+    def attempts(self) -> int:
+        return len(self.summary().attempts)
+
+
+class _Runtime:
+    """The processes and the disk of one worker."""
+
+    def __init__(
+        self, command: list[str], *, environment: Mapping[str, str], workdir: Path, run_id: str
+    ) -> None:
+        self._workdir = workdir
+        self._run_id = run_id
+        self._board: ProgressBoard | None = None
+        workdir.mkdir(parents=True)
+        self._log = workdir.with_suffix(".log")
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that one signal reaches all of it, and nothing else
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def progress(self) -> Progress | None:
+        """Where training stands, read from the trainer's own board; it outlives the process."""
+        if self._board is None:
+            found = list(self._workdir.glob("attempts/*/spool/progress.bin"))
+            if not found or found[0].stat().st_size == 0:
+                return None
+            self._board = ProgressBoard(found[0])
+        return self._board.read()
+
+    def power_cut(self) -> Progress | None:
+        """Kill everything and delete its disk; gives where training stood."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        progress = self.progress()
+        shutil.rmtree(self._workdir, ignore_errors=True)
+        for memory in (SHARED_MEMORY / f"driverun-{os.getuid()}").glob(f"{self._run_id}.*"):
+            shutil.rmtree(memory, ignore_errors=True)
+        return progress
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:]
+
+
+def _with_cuts(
+    rehearsal: _Rehearsal, *, kills: int, lasted_s: float, chosen: random.Random, say: Callable[[str], None]
+) -> list[Cut]:
+    rows: list[Cut] = []
+    longest_s = max(0.3, 0.5 * lasted_s / (kills + 1))
+    for number in range(1, kills + 1):
+        during_commit = number == min(2, kills)
+        cut = _cut_once(
+            rehearsal,
+            number,
+            during_commit=during_commit,
+            delay_s=chosen.uniform(0.0, longest_s),
+        )
+        if cut is None:
+            say(f"the job ended before cut {number}: it is too short for more")
+            break
+        rows.append(cut)
+        say(f"cut {number} {cut.how}: step {cut.step_reached} reached, {cut.committed_step or 0} committed")
+    if not rows:
+        raise UsageError(
+            "cannot drill this job: it ended before a checkpoint could be cut off. Give it more to do with -p, or a"
+            " shorter `checkpoint: {every: ...}`."
+        )
+    rehearsal.run_to_end()
+    attempts = {attempt.number: attempt for attempt in rehearsal.summary().attempts}
+    return [
+        replace(row, resumed_at=attempts[row.cut + 1].first_step if row.cut + 1 in attempts else None)
+        for row in rows
+    ]
+
+
+def _cut_once(rehearsal: _Rehearsal, number: int, *, during_commit: bool, delay_s: float) -> Cut | None:
+    """Start a worker and cut its power; None if it finished the run before."""
+    clock = rehearsal._clock
+    marker = rehearsal._folder / f"in-commit-{number}" if during_commit else None
+    runtime = rehearsal.start(marker=marker)
+    how = "during a commit" if during_commit else "at a random instant"
+    try:
+        if not _wait_for_commit(rehearsal, runtime, number, marker):
+            return None
+        if not during_commit:
+            end_s = clock.monotonic() + delay_s
+            while runtime.is_alive and clock.monotonic() < end_s:
+                clock.sleep(LOOK_S)
+            if _is_in_epoch(runtime.progress()):
+                how = "mid-epoch"
+        if not runtime.is_alive:
+            return None
+    finally:
+        progress = runtime.power_cut()
+    rehearsal.executed += progress.executed if progress is not None else 0
+    if rehearsal.summary().state.is_over:
+        return None
+    return Cut(
+        cut=number,
+        how=how,
+        step_reached=progress.step if progress is not None and progress.step >= 0 else None,
+        committed_step=rehearsal.committed_step(),
+    )
+
+
+def _wait_for_commit(rehearsal: _Rehearsal, runtime: _Runtime, number: int, marker: Path | None) -> bool:
+    """Whether the attempt committed something, or stands in the middle of doing so, before it ended."""
+    end_s = rehearsal._clock.monotonic() + PATIENCE_S
+    while runtime.is_alive and rehearsal._clock.monotonic() < end_s:
+        if marker is not None:
+            if marker.exists():
+                return True
+        elif rehearsal.attempts >= number and rehearsal.commits_of_newest_attempt() > 0:
+            return True
+        rehearsal._clock.sleep(LOOK_S)
+    return False
+
+
+def _is_in_epoch(progress: Progress | None) -> bool:
+    return progress is not None and 0 < progress.step_in_epoch < max(progress.steps_per_epoch, 1)
+
+
+def _difference(whole: _Rehearsal, cut: _Rehearsal) -> str:
+    """In what the two runs differ; "" if in nothing."""
+    a, b = whole.summary(), cut.summary()
+    if b.state is not RunState.SUCCEEDED:
+        return f"the run with cuts ended {b.state.value}: {b.reason}"
+    try:
+        found = whole.client.diff(whole.run_id, cut.run_id, other=cut.client)
+    except DriverunError as exc:
+        return str(exc)
+    if found is not None:
+        return found.message
+    for name in ("state_sha256", "outputs_sha256"):
+        if getattr(a, name) != getattr(b, name):
+            return f"{name}: {getattr(a, name)} and {getattr(b, name)}"
+    histories = [r.client.store.read(f"{r.summary().results_path}/history.csv") for r in (whole, cut)]
+    return "" if histories[0] == histories[1] else "history.csv"
+
+
+def _remarks(cut: _Rehearsal) -> list[str]:
+    summary = cut.summary()
+    lines = [f"exactness: {summary.exactness.value}"]
+    lines += [f"  because {reason}" for reason in summary.exactness_reasons]
+    if summary.total_steps is not None:
+        lines.append(f"{cut.executed} steps executed for {summary.total_steps}")
+    return lines

@@ -1,0 +1,78 @@
+"""A store that stops the world between a checkpoint's packs and its manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from driverun.runs.layout import CHECKPOINT_NAME
+from driverun.storage.base import ObjectInfo, ObjectStore
+
+
+class HoldingStore:
+    """Passes everything on, until a checkpoint's manifest is to be created: then it says so, and waits for ever.
+
+    The file `marker` appears at that moment; a drill cuts the power when it sees it. The commit is then as unfinished
+    as a commit can be: all its packs are there, and nothing that names them.
+    """
+
+    def __init__(self, inner: ObjectStore, *, marker: Path) -> None:
+        self._inner = inner
+        self._marker = marker
+
+    @property
+    def listing_lag_s(self) -> float:
+        return self._inner.listing_lag_s
+
+    @property
+    def location(self) -> str:
+        return self._inner.location
+
+    def now(self) -> datetime:
+        return self._inner.now()
+
+    def create(
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        if CHECKPOINT_NAME.fullmatch(path.rpartition("/")[2]):
+            self._marker.touch()
+            _wait_for_ever()
+        return self._inner.create(path, content, properties=properties)
+
+    def replace(
+        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        return self._inner.replace(path, content, properties=properties)
+
+    def read(self, path: str) -> bytes:
+        return self._inner.read(path)
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        return self._inner.download(path, target)
+
+    def stat(self, path: str) -> ObjectInfo:
+        return self._inner.stat(path)
+
+    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+        return self._inner.list(folder, recursive=recursive)
+
+    def delete(self, path: str) -> None:
+        self._inner.delete(path)
+
+    def ensure_folder(self, path: str) -> None:
+        self._inner.ensure_folder(path)
+
+
+def _wait_for_ever() -> None:
+    reading, _ = os.pipe()
+    os.read(reading, 1)
+
+
+def wrap_for_drill(environment: Mapping[str, str]) -> Callable[[ObjectStore], ObjectStore]:
+    """What a drill wants to be done to a worker's store; nothing, unless DRIVERUN_HOLD_COMMIT names a marker."""
+    marker = environment.get("DRIVERUN_HOLD_COMMIT")
+    if not marker:
+        return lambda store: store
+    return lambda store: HoldingStore(store, marker=Path(marker))
