@@ -49,7 +49,7 @@ def collect_results(
     now: datetime,
 ) -> Collected:
     """Gather what the script wrote, its models, and driverun's own files about the run."""
-    outputs = outputs_of(spec, folders, record)
+    outputs = outputs_of(spec, folders)
     digest = outputs_sha256(outputs)
     made = folders.scratch / "results"
     made.mkdir(exist_ok=True)
@@ -85,21 +85,19 @@ def collect_results(
     )
 
 
-def outputs_of(spec: JobSpec, folders: AttemptFolders, record: Record) -> dict[str, Path]:
+def outputs_of(spec: JobSpec, folders: AttemptFolders) -> dict[str, Path]:
     """What the script wrote in its working folder, its own code as it was delivered left out."""
-    del record
     request = json.loads(folders.spool.request.read_text(encoding="utf-8"))
     rule = OutputRule(
         include=spec.outputs.include, exclude=spec.outputs.exclude, code_files=request["code_files"]
     )
     found = {path: folders.work / path for path, _ in rule.find(folders.work)}
+    delivered = rule.code_files
     return {
-        path: file for path, file in found.items() if rule.code_files.get(path) != _digest(path, file, rule)
+        path: file
+        for path, file in found.items()
+        if path not in delivered or sha256_of(file) != delivered[path]
     }
-
-
-def _digest(path: str, file: Path, rule: OutputRule) -> str | None:
-    return sha256_of(file) if path in rule.code_files else None
 
 
 def _page(

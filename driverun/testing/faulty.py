@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from driverun.errors import StoreError
 from driverun.storage.base import ObjectInfo, ObjectStore
 
 T = TypeVar("T")
@@ -144,8 +145,13 @@ class FaultyStore:
             before = Operation(number=len(self.operations) + 1, name=name, path=path, moment=Moment.BEFORE)
             self.operations.append(before)
         self._pass(before)
-        answer = work()
-        self._pass(Operation(number=before.number, name=name, path=path, moment=Moment.AFTER))
+        after = Operation(number=before.number, name=name, path=path, moment=Moment.AFTER)
+        try:
+            answer = work()
+        except StoreError:
+            self._pass(after)  # a refusal is an answer too, and the dead do not hear it
+            raise
+        self._pass(after)
         return answer
 
     def _pass(self, operation: Operation) -> None:
