@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,14 @@ _PROGRESS = struct.Struct("<7q")
 
 
 class _Board:
-    def __init__(self, path: Path, size: int) -> None:
-        if not path.exists() or path.stat().st_size != size:
-            path.write_bytes(bytes(size))
+    def __init__(self, path: Path, initial: bytes) -> None:
+        if not path.exists() or path.stat().st_size != len(initial):
+            # Whole at once: a board cut short under the other process's map would end that process.
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_bytes(initial)
+            os.replace(temporary, path)
         with open(path, "r+b") as file:
-            self._map = mmap.mmap(file.fileno(), size)
+            self._map = mmap.mmap(file.fileno(), len(initial))
 
     def close(self) -> None:
         self._map.close()
@@ -48,7 +52,7 @@ class ControlBoard(_Board):
     """One byte, written by the runner."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, 1)
+        super().__init__(path, bytes([Control.GO_ON]))
 
     def read(self) -> Control:
         return Control(self._map[0])
@@ -66,10 +70,7 @@ class ProgressBoard(_Board):
     """Seven numbers, written by the trainer. A reader may see two steps mixed; they are for display."""
 
     def __init__(self, path: Path) -> None:
-        fresh = not path.exists()
-        super().__init__(path, _PROGRESS.size)
-        if fresh:
-            self.write(Progress())
+        super().__init__(path, _PROGRESS.pack(-1, -1, -1, -1, -1, -1, 0))
 
     def write(self, progress: Progress) -> None:
         self.put(
@@ -84,7 +85,8 @@ class ProgressBoard(_Board):
 
     def put(self, *numbers: int) -> None:
         """The fields of Progress, in order, without making one: for every step."""
-        _PROGRESS.pack_into(self._map, 0, *numbers)
+        # Not pack_into: it clears the memory first, and a reader would see zeros.
+        self._map[:] = _PROGRESS.pack(*numbers)
 
     def read(self) -> Progress:
         fit, epoch, step, step_in_epoch, steps_per_epoch, total_steps, executed = _PROGRESS.unpack_from(

@@ -71,6 +71,9 @@ class EventWriter:
             self._reserve.unlink(missing_ok=True)
             self._append(line)
 
+    def close(self) -> None:
+        os.close(self._file)
+
     def _append(self, line: bytes) -> None:
         end = os.fstat(self._file).st_size
         left = memoryview(line)

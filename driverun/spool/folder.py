@@ -4,7 +4,8 @@ request.json          runner: what to run and how
 control.bin           runner: what it wants from the trainer, one byte
 progress.bin          trainer: where training stands, fixed size
 events.jsonl          trainer: what happened, one JSON object a line
-trainer.lock          held by the trainer as long as it lives: one spool, one trainer
+events.reserve        trainer: room for the last event of a job that fills the disk
+trainer.lock          held by the trainer as long as it lives, its pid inside: one spool, one trainer
 fits/<index>/         trainer: the end of a finished fit, a snapshot that stays
 files/<sha256>        both: contents of output files that snapshots name
 models/<name>         trainer: fitted models, as results
@@ -17,6 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+REFUSED = (
+    75  #: exit code of a trainer that could not begin: the spool is taken or does not hold what it should
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

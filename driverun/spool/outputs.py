@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
+import functools
 import hashlib
 import json
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from pathlib import Path, PurePosixPath
 
 NEVER = ("data", "__pycache__", ".ipynb_checkpoints", ".driverun")
 CHUNK = 1 << 20
+
+_WILDCARDS = re.compile(r"((?:^|(?<=/))\*\*/|\*\*|\*|\?|\[!?[^\]/]+\])")
+_MEANINGS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +40,8 @@ class OutputRule:
     def find(self, folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         """The files in `folder` that may be outputs by name, sorted: (path, stat).
 
-        Code that was delivered is among them: whether it was changed since is for the caller to see (`code_files`).
-        Links are followed for files, not for folders.
+        Code that was delivered is among them: whether it was changed since is for the caller to see
+        (`code_files`). Links are followed for files, not for folders.
         """
         found: list[tuple[str, os.stat_result]] = []
         for where, folders, files in os.walk(folder):
@@ -51,26 +55,47 @@ class OutputRule:
                 if not self.admits(path):
                     continue
                 try:
-                    stat = os.stat(os.path.join(where, name))
+                    status = os.stat(os.path.join(where, name))
                 except OSError:
                     continue  # it vanished, or is a dangling link
-                found.append((path, stat))
+                if stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                    found.append((path, status))
         yield from sorted(found)
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Shell patterns in which "**" spans folders and a bare name matches at any depth."""
-    if pattern == "**":
-        return True
+    """Shell patterns in which "**" spans folders and a pattern without "/" matches at any depth.
+
+    A last part without wildcards may be a folder as well, and then means all that is in it.
+    """
+    return _expression(pattern).fullmatch(path) is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _expression(pattern: str) -> re.Pattern[str]:
     if pattern.endswith("/"):
         pattern += "**"
-    if "/" not in pattern:
-        return fnmatch.fnmatchcase(PurePosixPath(path).name, pattern) or fnmatch.fnmatchcase(path, pattern)
-    expression = "".join(
-        ".*" if part == "**" else "[^/]*" if part == "*" else "[^/]" if part == "?" else re.escape(part)
-        for part in re.split(r"(\*\*|\*|\?)", pattern)
-    )
-    return re.fullmatch(expression, path) is not None
+    if "/" not in pattern and pattern != "**":
+        pattern = f"**/{pattern}"
+    expression = "".join(_translated(part) for part in _WILDCARDS.split(pattern))
+    if not _WILDCARDS.search(pattern.rpartition("/")[2]):
+        expression += "(?:/.*)?"
+    return re.compile(f"(?s:{expression})")
+
+
+def _translated(part: str) -> str:
+    if part in _MEANINGS:
+        return _MEANINGS[part]
+    if part.startswith("[") and part.endswith("]") and len(part) > 2:
+        negated = part.startswith("[!")
+        content = part[2 if negated else 1 : -1].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
+        translated = f"[^/{content}]" if negated else f"[{content}]"
+        try:
+            re.compile(translated)
+        except re.error:  # [z-a]
+            return re.escape(part)
+        return translated
+    return re.escape(part)
 
 
 def sha256_of(path: Path) -> str:
@@ -82,35 +107,53 @@ def sha256_of(path: Path) -> str:
 def outputs_sha256(files: Mapping[str, Path]) -> str:
     """One digest of all outputs: equal for two runs that wrote the same, whenever they ran.
 
-    Wall times are left out: TensorBoard's event files (times and host names throughout) are skipped, and of a `.keras`
-    archive the members are hashed without their dates and without `date_saved` in its metadata.
+    Wall times are left out: TensorBoard's event files (times and host names throughout) are skipped, and of a
+    `.keras` archive the members are hashed without their dates and without `date_saved` in its metadata.
     """
     digest = hashlib.sha256()
     for path in sorted(files):
         if "events.out.tfevents." in path:
             continue
-        digest.update(path.encode() + b"\0" + _content_digest(files[path]).encode() + b"\n")
+        # A name need not be UTF-8; what is not comes out of the system as lone surrogates.
+        name = path.encode("utf-8", "surrogateescape")
+        digest.update(name + b"\0" + _content_digest(files[path]).encode() + b"\n")
     return digest.hexdigest()
 
 
 def _content_digest(file: Path) -> str:
     if file.suffix == ".keras" and zipfile.is_zipfile(file):
-        digest = hashlib.sha256()
-        with zipfile.ZipFile(file) as archive:
-            for name in sorted(archive.namelist()):
-                content = lasting_part(name, archive.read(name))
-                digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-        return digest.hexdigest()
+        try:
+            return _archive_digest(file)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            pass  # it only looks like one, so its bytes are what it is
     return sha256_of(file)
+
+
+def _archive_digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(file) as archive:
+        for name in sorted(archive.namelist()):
+            content = hashlib.sha256()
+            if name in ("metadata.json", "config.json"):
+                content.update(lasting_part(name, archive.read(name)))
+            else:
+                with archive.open(name) as member:
+                    while block := member.read(CHUNK):
+                        content.update(block)
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + content.digest())
+    return digest.hexdigest()
 
 
 def lasting_part(name: str, content: bytes) -> bytes:
     """The bytes of a `.keras` archive's member without what differs between two equal models.
 
-    That is the date in metadata.json, and in config.json the ids of shared objects, which are memory addresses.
+    That is the date in metadata.json, and in config.json the ids of shared objects, which are memory
+    addresses.
     """
     if name == "metadata.json":
         metadata = json.loads(content)
+        if not isinstance(metadata, dict):
+            return content
         metadata.pop("date_saved", None)
         return json.dumps(metadata, sort_keys=True).encode()
     if name == "config.json":

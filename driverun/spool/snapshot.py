@@ -1,9 +1,10 @@
 """One snapshot: the full training state at a step boundary, as a folder of two files.
 
-    header.json    what the state is, and where in tensors.bin each array lies; its presence seals the snapshot
+    header.json    what the state is, and where in tensors.bin each array lies; it seals the snapshot
     tensors.bin    the arrays, raw bytes, C order, native byte order
 
-Contents of output files are not in the folder: the header names them by sha256, the spool's `files/` holds them.
+Contents of output files are not in the folder: the header names them by sha256, the spool's `files/` holds
+them.
 """
 
 from __future__ import annotations
@@ -94,15 +95,21 @@ class SnapshotHeader:
                 raise SpoolError(
                     f"cannot read a snapshot of format {raw['schema_version']}: install a newer driverun"
                 )
-            known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
+            known = _fields_of(cls, raw)
             known["kind"] = SnapshotKind(raw["kind"])
             known["tensors"] = tuple(
-                TensorEntry(**{**entry, "shape": tuple(entry["shape"])}) for entry in raw["tensors"]
+                TensorEntry(**{**_fields_of(TensorEntry, entry), "shape": tuple(entry["shape"])})
+                for entry in raw["tensors"]
             )
-            known["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
+            known["files"] = tuple(FileEntry(**_fields_of(FileEntry, entry)) for entry in raw["files"])
             return cls(**known)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise SpoolError(f"cannot read a snapshot's header: {exc!r}") from exc
+
+
+def _fields_of(kind: type[Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What `kind` knows of `raw`: later versions of the format may say more."""
+    return {name: raw[name] for name in kind.__dataclass_fields__ if name in raw}
 
 
 def write_header(folder: Path, header: SnapshotHeader) -> None:
@@ -113,13 +120,17 @@ def write_header(folder: Path, header: SnapshotHeader) -> None:
 
 
 def read_header(folder: Path) -> SnapshotHeader | None:
-    """The header of the snapshot in `folder`, or None where there is no sealed one."""
+    """The header of the snapshot in `folder`, or None where there is no sealed one.
+
+    Raises:
+        SpoolError: there is one, but it is damaged or of a newer format.
+    """
     try:
-        text = (folder / HEADER).read_text(encoding="utf-8")
+        content = (folder / HEADER).read_bytes()
     except FileNotFoundError:
         return None
     try:
-        return SnapshotHeader.from_json(json.loads(text))
+        return SnapshotHeader.from_json(json.loads(content))
     except ValueError as exc:
         raise SpoolError(f"cannot read {folder / HEADER}: {exc}") from exc
 

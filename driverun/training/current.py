@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from driverun.errors import SpoolError, UsageError
+from driverun.spool.folder import SpoolFolder
+from driverun.spool.request import TrainingRequest
+
+SPOOL_VARIABLE = "DRIVERUN_SPOOL"  #: tells processes that the trainer starts where its spool is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +36,48 @@ def set_current_run(run: CurrentRun | None) -> None:
     _current = run
 
 
+def run_of(request: TrainingRequest) -> CurrentRun:
+    """The run that a training process was asked for."""
+    folder = Path(request.working_folder)
+    return CurrentRun(
+        params=request.params,
+        data_dir=folder / "data",
+        output_dir=folder,
+        seed=request.seed,
+        attempt=request.attempt,
+        run_id=request.run_id,
+    )
+
+
 def current_run() -> CurrentRun:
-    """The run of this process; outside a worker one made from the `job.yaml` in the current folder, if there is one."""
+    """The run of this process, or of the one that started it; outside a worker one made from `job.yaml`.
+
+    Outside a worker, the `job.yaml` is that of the current folder, if there is one.
+
+    Raises:
+        UsageError: it does not parse.
+    """
     if _current is not None:
         return _current
-    here = Path.cwd()
-    params: Mapping[str, Any] = {}
-    seed = 0
+    spool = os.environ.get(SPOOL_VARIABLE)
+    if spool:
+        try:
+            return run_of(TrainingRequest.read(SpoolFolder(path=Path(spool)).request))
+        except SpoolError:
+            pass  # that run is over: its spool is gone
+    return _run_of_folder(Path.cwd())
+
+
+def _run_of_folder(here: Path) -> CurrentRun:
     job_file = here / "job.yaml"
-    if job_file.is_file():
+    if not job_file.is_file():
+        return CurrentRun(data_dir=here / "data", output_dir=here)
+    import yaml  # only here: a training process is not to pay for it
+
+    try:
         content = yaml.safe_load(job_file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            params = content.get("params") or {}
-            seed = int(content.get("seed") or 0)
+        content = content if isinstance(content, dict) else {}
+        params, seed = content.get("params") or {}, int(content.get("seed") or 0)
+    except (yaml.YAMLError, TypeError, ValueError) as exc:
+        raise UsageError(f"cannot read {job_file}: {exc}") from exc
     return CurrentRun(params=params, data_dir=here / "data", output_dir=here, seed=seed)

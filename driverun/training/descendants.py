@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Process ids beneath `pid`, children first; empty where the system has no /proc."""
+    """Process ids beneath `pid`, nearest first; empty where the system has no /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The command's name may hold blanks and brackets; what follows the last bracket is plain.
-            fields = entry.read_text().rpartition(")")[2].split()
+            # The command's name may hold blanks, brackets and any byte; what follows the last bracket is plain.
+            fields = entry.read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
@@ -26,10 +26,13 @@ def descendants_of(pid: int) -> list[int]:
     return found
 
 
-def kill_descendants() -> None:
-    """SIGKILL to all of them; those that are gone already are fine."""
+def kill_descendants() -> int:
+    """SIGKILL to all of them; gives how many there were. Those that are gone already are fine."""
+    killed = 0
     for pid in descendants_of(os.getpid()):
         try:
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        except (ProcessLookupError, PermissionError):
+            continue  # the latter: it runs as another user
+        killed += 1
+    return killed

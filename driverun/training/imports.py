@@ -7,6 +7,7 @@ import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 
 class _Loader(importlib.abc.Loader):
@@ -27,35 +28,50 @@ class _Loader(importlib.abc.Loader):
         self._loader.exec_module(module)
         self._then()
 
+    def __getattr__(self, name: str) -> Any:
+        """For those who only look at a spec: `importlib.util.find_spec("keras").loader.get_filename()`."""
+        return getattr(self._loader, name)
+
 
 class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, waiting: dict[str, Callable[[], None]]) -> None:
-        self._waiting = waiting
+    def __init__(self) -> None:
+        self.waiting: dict[str, Callable[[], None]] = {}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in self._waiting:
+        if name not in self.waiting:
             return None
-        then = self._waiting.pop(name)
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, then)
+                    spec.loader = _Loader(spec.loader, lambda: self._executed(name))
                 return spec
         return None
 
+    def _executed(self, name: str) -> None:
+        # Only now: a spec may be looked for without an import (TensorFlow does that with Keras, a dozen times
+        # before it imports it), and an import may fail and be tried again.
+        then = self.waiting.pop(name, None)
+        if then is not None:
+            then()
+
 
 def after_import(name: str, then: Callable[[], None]) -> None:
-    """Call `then` once, right after the module `name` was executed for the first time; now, if it was before."""
+    """Call `then` once, right after the module `name` was executed for the first time; now, if it was before.
+
+    What `then` raises, the import raises.
+    """
     if name in sys.modules:
         then()
         return
     for finder in sys.meta_path:
         if isinstance(finder, _Finder):
-            finder._waiting[name] = then
+            finder.waiting[name] = then
             return
-    sys.meta_path.insert(0, _Finder({name: then}))
+    found = _Finder()
+    found.waiting[name] = then
+    sys.meta_path.insert(0, found)

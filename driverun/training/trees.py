@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def encode(value: Any, arrays: list[Any], *, where: str = "") -> Any:
 
     Floats keep every bit (JSON writes the shortest text that reads back the same). Raises NotRepresentable.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, bool | int | float | str | None):
         if isinstance(value, np.generic):
             return encode(np.asarray(value), arrays, where=where)
         return value
@@ -34,6 +35,11 @@ def encode(value: Any, arrays: list[Any], *, where: str = "") -> Any:
         return {"$tuple": [encode(item, arrays, where=f"{where}[{at}]") for at, item in enumerate(value)]}
     if isinstance(value, list):
         return [encode(item, arrays, where=f"{where}[{at}]") for at, item in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        items = sorted(value, key=repr)  # equal sets have equal notes
+        return {"$set": [encode(item, arrays, where=where) for item in items], "frozen": isinstance(value, frozenset)}
+    if isinstance(value, deque):
+        return {"$deque": [encode(item, arrays, where=where) for item in value], "maxlen": value.maxlen}
     if isinstance(value, dict):
         pairs = [
             [encode(key, arrays, where=where), encode(item, arrays, where=f"{where}.{key}")]
@@ -60,6 +66,11 @@ def decode(value: Any, arrays: Sequence[Any]) -> Any:
         return base64.b64decode(value["$bytes"])
     if "$tuple" in value:
         return tuple(decode(item, arrays) for item in value["$tuple"])
+    if "$set" in value:
+        items = {decode(item, arrays) for item in value["$set"]}
+        return frozenset(items) if value["frozen"] else items
+    if "$deque" in value:
+        return deque((decode(item, arrays) for item in value["$deque"]), value["maxlen"])
     if "$dict" in value:
         return {decode(key, arrays): decode(item, arrays) for key, item in value["$dict"]}
     return {key: decode(item, arrays) for key, item in value.items()}
