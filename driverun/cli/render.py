@@ -282,7 +282,8 @@ def _cost(run: RunSummary) -> str:
     times = "once" if len(found) == 1 else f"{len(found)} times"
     repeated = count_text(sum(item.steps_repeated or 0 for item in found), "step")
     pause = duration_text(sum(item.pause_s for item in found))
-    return f"{times}; {repeated} computed again, {pause} between attempts"
+    at_least = "at least " if any(item.died for item in found) else ""
+    return f"{times}; {at_least}{repeated} computed again, {pause} between attempts"
 
 
 def _steps(run: RunSummary) -> str:

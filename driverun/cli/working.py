@@ -41,12 +41,12 @@ def init(app: App, place: str | None) -> None:
 def upload(app: App, local: Path, target: str) -> None:
     """Put a file or folder of this machine at TARGET on the root, such as data/mnist.npz."""
     from driverun.cli.render import json_text  # noqa: F401 (the module must load before a long upload)
-    from driverun.spec.units import format_size
+    from driverun.transfer.progress import written_size
 
     done = app.client().upload(local, target)
     changed = sum(outcome.value != "equal" for outcome in done.outcomes.values())
     click.echo(
-        f"{len(done.outcomes)} files, {format_size(done.size_bytes)}: {changed} sent, the others were there"
+        f"{len(done.outcomes)} files, {written_size(done.size_bytes)}: {changed} sent, the others were there"
     )
 
 

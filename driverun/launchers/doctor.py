@@ -16,7 +16,7 @@ from driverun.errors import DriverunError
 from driverun.execution.client import Client
 from driverun.execution.workdir import SHARED_MEMORY, is_free
 from driverun.settings import Settings
-from driverun.spec.units import format_size
+from driverun.transfer.progress import written_size
 
 LEAST_FREE_BYTES = 2 * 10**9
 LEAST_KERAS = (3, 8)
@@ -67,7 +67,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding(subject="accelerator", message=names)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
-        yield Finding(subject="shared memory", message=f"{format_size(free)} free for small snapshots")
+        yield Finding(subject="shared memory", message=f"{written_size(free)} free for small snapshots")
 
 
 def _keras() -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def _workdir(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     yield Finding(
         subject="local work",
-        message=f"{folder}, {format_size(free)} free",
+        message=f"{folder}, {written_size(free)} free",
         remedy=""
         if free >= LEAST_FREE_BYTES
         else "free some space, or set DRIVERUN_WORKDIR to a larger disk",
@@ -141,7 +141,7 @@ def _root(client: Client, here: Surroundings) -> Iterator[Finding]:
     elif path.is_dir() and shutil.disk_usage(path).free < LEAST_FREE_BYTES:
         yield Finding(
             subject="root",
-            message=f"only {format_size(shutil.disk_usage(path).free)} free",
+            message=f"only {written_size(shutil.disk_usage(path).free)} free",
             remedy="delete results that are no longer needed under runs/",
             is_fault=True,
         )

@@ -55,8 +55,10 @@ def _cost(summary: RunSummary, interruptions: Sequence[Interruption]) -> str:
     pause_s = sum(item.pause_s for item in interruptions)
     share = f" ({repeated / summary.step:.1%} of all)" if summary.step and repeated else ""
     times = "once" if len(interruptions) == 1 else f"{len(interruptions)} times"
+    # The last word of an attempt that died is a heartbeat; what it computed after that, nobody knows.
+    at_least = "At least " if any(item.died for item in interruptions) else ""
     again = f"{count_text(repeated, 'step')} {'was' if repeated == 1 else 'were'} computed again{share}"
-    return f"<p>Interrupted {times}. {again}, and {duration_text(pause_s)} passed between attempts.</p>"
+    return f"<p>Interrupted {times}. {at_least}{again}, and {duration_text(pause_s)} passed between attempts.</p>"
 
 
 def _attempt_row(attempt: AttemptSummary, ended: Interruption | None, until: datetime | None) -> list[str]:
