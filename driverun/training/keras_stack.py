@@ -92,3 +92,40 @@ def _cpu_features() -> list[str]:
             present = set(line.partition(":")[2].split())
             return [name for name in CPU_FEATURES if name in present]
     return []
+
+
+def hidden_random_state() -> dict[str, Any]:
+    """The state of the generators that eager operations without a seed draw from, as JSON."""
+    state: dict[str, Any] = {}
+    shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
+    if shared is not None:
+        state["keras"] = [int(word) for word in keras.ops.convert_to_numpy(shared.state)]
+    context = _eager_context()
+    if context is not None:
+        version, numbers, gauss = context._rng.getstate()
+        state["tensorflow"] = {"seed": context._seed, "numbers": [version, list(numbers), gauss]}
+    return state
+
+
+def restore_hidden_random_state(state: dict[str, Any]) -> None:
+    """Put them where `hidden_random_state` found them."""
+    if "keras" in state:
+        keras.src.random.seed_generator.global_seed_generator().state.assign(state["keras"])
+    if "tensorflow" in state:
+        import tensorflow as tf
+
+        tf.random.set_seed(state["tensorflow"]["seed"])
+        version, numbers, gauss = state["tensorflow"]["numbers"]
+        context = _eager_context()
+        if context is not None:
+            context._rng.setstate((version, tuple(numbers), gauss))
+
+
+def _eager_context() -> Any:
+    """TensorFlow's own context, which no public name leads to; None where it is not as known."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    from tensorflow.python.eager import context
+
+    found = context.context()
+    return found if hasattr(found, "_rng") and getattr(found, "_seed", None) is not None else None

@@ -234,12 +234,13 @@ class TrainingSession:
         state: Mapping[str, Any],
         fingerprint: Mapping[str, Any],
         monitored: float | None,
+        digest: str,
     ) -> None:
-        """Pin the end of the fit in progress, which is then finished."""
-        from driverun.training.arrays import digest_of, laid_out, size_of, write_tensors
+        """Pin the end of the fit in progress, which is then finished; `digest` is of what equal runs share."""
+        from driverun.training.arrays import laid_out, size_of, write_tensors
 
         index = self.fits_finished
-        self._fit_digests.append(digest_of(arrays, state))
+        self._fit_digests.append(digest)
         entries = laid_out(arrays)
         kept = self._fit_ends_bytes + size_of(entries) <= MAX_FIT_ENDS_BYTES
         if not kept:

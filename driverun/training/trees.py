@@ -19,9 +19,7 @@ def encode(value: Any, arrays: list[Any], *, where: str = "") -> Any:
 
     Floats keep every bit (JSON writes the shortest text that reads back the same). Raises NotRepresentable.
     """
-    if isinstance(value, bool | int | float | str | None):
-        if isinstance(value, np.generic):
-            return encode(np.asarray(value), arrays, where=where)
+    if not isinstance(value, np.generic) and isinstance(value, bool | int | float | str | None):
         return value
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
@@ -37,7 +35,10 @@ def encode(value: Any, arrays: list[Any], *, where: str = "") -> Any:
         return [encode(item, arrays, where=f"{where}[{at}]") for at, item in enumerate(value)]
     if isinstance(value, set | frozenset):
         items = sorted(value, key=repr)  # equal sets have equal notes
-        return {"$set": [encode(item, arrays, where=where) for item in items], "frozen": isinstance(value, frozenset)}
+        return {
+            "$set": [encode(item, arrays, where=where) for item in items],
+            "frozen": isinstance(value, frozenset),
+        }
     if isinstance(value, deque):
         return {"$deque": [encode(item, arrays, where=where) for item in value], "maxlen": value.maxlen}
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,18 +58,20 @@ class WorkingFolder:
             found.append(FileEntry(path=path, size_bytes=size, sha256=digest))
         return Capture(files=tuple(found), left_out_bytes=0)
 
-    def paths(self) -> set[str]:
-        """The outputs that are there now."""
-        return {path for path, _ in self._rule.find(self._folder)}
+    @property
+    def folder(self) -> Path:
+        return self._folder
 
-    def restore(self, files: Iterable[FileEntry], *, here_before: Iterable[str] = ()) -> None:
-        """Write `files` in place, keeping open handles valid; of `here_before` remove what is not among them.
+    def restore(self, files: Sequence[FileEntry], *, keep: Iterable[str] = ()) -> None:
+        """Make the outputs be `files`, and no others but `keep`; open handles stay valid.
 
-        Raises IntegrityError where the store does not hold what an entry promises.
+        Code that was delivered stays as it is. Raises IntegrityError where the store does not hold what an entry
+        promises.
         """
-        wanted = {entry.path for entry in files}
-        for path in set(here_before) - wanted:
-            (self._folder / path).unlink(missing_ok=True)
+        wanted = {entry.path for entry in files} | set(keep) | set(self._rule.code_files)
+        for path, _ in self._rule.find(self._folder):
+            if path not in wanted:
+                (self._folder / path).unlink(missing_ok=True)
         for entry in files:
             source = self._store / entry.sha256
             if not source.is_file() or sha256_of(source) != entry.sha256:
