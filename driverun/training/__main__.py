@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import IO
@@ -80,13 +81,23 @@ def _listen(session: TrainingSession) -> None:
     def ask(_number: int, _frame: object) -> None:
         session.ask_hand_over()
 
+    # A process that the script forks (a pool's worker, say) is ended by SIGTERM like any other. One that comes
+    # in between is kept back: Python forgets in a new process which signals have arrived.
+    mask = threading.local()
+
+    def keep_back() -> None:
+        mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def let_in() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask.before)
+
     def be_ended() -> None:
-        # A process that the script forks (a pool's worker, say) is ended by SIGTERM like any other.
         if signal.getsignal(signal.SIGTERM) is ask:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_in()
 
     signal.signal(signal.SIGTERM, ask)
-    os.register_at_fork(after_in_child=be_ended)
+    os.register_at_fork(before=keep_back, after_in_parent=let_in, after_in_child=be_ended)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
@@ -167,12 +178,12 @@ class _Attempt:
         return 0
 
     def _raised(self, exc: BaseException) -> int:
-        trace = traceback_of_job(exc)
+        exc = exc.with_traceback(traceback_of_job(exc))
         with contextlib.suppress(OSError, ValueError):  # the script closed them
             sys.stdout.flush()
-            sys.excepthook(type(exc), exc, trace)
+            sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
-        text = "".join(traceback.format_exception(type(exc), exc, trace))
+        text = "".join(traceback.format_exception(exc))
         if len(text) > LONGEST_TRACEBACK:
             text = f"{text[: LONGEST_TRACEBACK // 2]}\n[…]\n{text[-LONGEST_TRACEBACK // 2 :]}"
         return self._failed(kind=type(exc).__name__, message=_cause(exc), trace=text)

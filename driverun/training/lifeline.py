@@ -84,12 +84,11 @@ class _Guardian:
             if self._lifeline_is_cut():
                 break
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if self.status is None:
-            os.kill(self.trainer, signal.SIGKILL)
+        status = self.status
+        if status is None:
+            os.kill(self.trainer, status := signal.SIGKILL)
         self._end_what_is_left()
-        if self.status is None:
-            os._exit(1)
-        _end_like(self.status)
+        _end_like(status)
 
     def _waking_by_signals(self) -> selectors.BaseSelector:
         """What waits until a signal arrives, one that came just before included."""

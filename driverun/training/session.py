@@ -306,6 +306,14 @@ class TrainingSession:
             return None
         return hashlib.sha256("\n".join(self._fit_digests).encode()).hexdigest()
 
+    def close(self) -> None:
+        """Let go of the spool; for whoever runs several sessions in one process."""
+        if self._buffers is not None:
+            self._buffers.close()
+        self.events.close()
+        self.control.close()
+        self.progress.close()
+
     def hand_over(self) -> NoReturn:
         """End the process; everything that matters is in the spool."""
         self.events.write(EventKind.HANDED_OVER, step=self.step)

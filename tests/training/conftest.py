@@ -1,0 +1,7 @@
+"""What every test of the training process needs of TensorFlow."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
