@@ -251,7 +251,7 @@ class Discovery:
             wish.details.get("job_sha256")
             for evidence in ledger.runs.values()
             for wish in evidence.wishes
-            if wish.kind is WishKind.SUBMIT
+            if wish.kind in (WishKind.SUBMIT, WishKind.RETRY)  # mended code is the retried run's
         }
         for name, files in sorted(jobs.items()):
             looks = tuple(sorted((info.path, info.modified_at, info.size_bytes) for info in files))

@@ -12,7 +12,7 @@ from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
-from driverun.errors import SpecError
+from driverun.errors import SpecError, TransientStoreError
 from driverun.execution.attempt import Attempt, Outcome
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.intake import Discovery
@@ -25,6 +25,7 @@ from driverun.transfer.sync import missing_sources
 
 LOOK_S = 1.0  #: between two looks while waiting
 COUNTDOWN_EVERY_S = 10.0
+OUT_OF_REACH_S = 30.0  #: until a worker that watches tries again; each operation has been retried by then
 
 
 class Mode(enum.Enum):
@@ -74,26 +75,39 @@ class Worker:
         """Work until `mode` says that it is enough, or somebody asks to stop.
 
         Raises:
-            StoreError: the root is out of reach. What was committed goes on elsewhere.
+            StoreError: the root is out of reach. What was committed goes on elsewhere. A worker that watches stays
+                for as long as trying again makes sense.
         """
         worked = Worked()
         self._context.workdir.sweep()
         while not self._is_time_up():
-            choice, derived, soonest_s = self._look(worked)
-            if choice.run_id is not None:
-                outcome = self._take_up(choice.run_id)
-                if outcome is not None:
-                    worked.outcomes[choice.run_id] = outcome
-                    if mode is Mode.ONCE:
-                        break
+            try:
+                is_done = self._turn(mode, worked)
+            except TransientStoreError as exc:
+                if mode is not Mode.WATCH:
+                    raise
+                self._context.say(f"the root is out of reach, looking again in {OUT_OF_REACH_S:g} s: {exc}")
+                self._clock.sleep(OUT_OF_REACH_S)
                 continue
-            waiting_s = self._worth_waiting(derived, soonest_s)
-            if waiting_s is None and mode is not Mode.WATCH:
+            if is_done:
                 break
-            self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
         worked.stop = self._context.stop.stop
         self._note_left(worked)
         return worked
+
+    def _turn(self, mode: Mode, worked: Worked) -> bool:
+        """Take up one run, or wait a moment; gives whether that was enough."""
+        choice, derived, soonest_s = self._look(worked)
+        if choice.run_id is not None:
+            outcome = self._take_up(choice.run_id)
+            if outcome is not None:
+                worked.outcomes[choice.run_id] = outcome
+            return outcome is not None and mode is Mode.ONCE
+        waiting_s = self._worth_waiting(derived, soonest_s)
+        if waiting_s is None and mode is not Mode.WATCH:
+            return True
+        self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
+        return False
 
     def _is_time_up(self) -> bool:
         stop = self._context.stop

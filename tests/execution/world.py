@@ -92,6 +92,8 @@ class ScriptedTrainer:
         self._step, self._value = 0, 1
         self._finished = self._request.restore_fits > 0
         self._events.write(EventKind.STARTED, environment={"keras": "scripted"})
+        for reason in self._request.notes:
+            self._events.write(EventKind.APPROXIMATE, reason=reason)
         source = None
         if self._finished:
             source = self._spool.restored_fit(0)
