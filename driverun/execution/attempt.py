@@ -21,6 +21,7 @@ from driverun.errors import (
     ObjectNotFound,
     SpoolError,
     StoreError,
+    StoreQuotaExceeded,
     TransientStoreError,
 )
 from driverun.execution.committing import SnapshotCommitter
@@ -114,6 +115,9 @@ class Attempt:
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc), superseded=True)
         except TransientStoreError:
             raise
+        except (StoreQuotaExceeded, ObjectNotFound) as exc:
+            # A full root, or data that somebody removed a moment ago: no fault of the job's.
+            outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc))
         except DriverunError as exc:
             outcome = self._failed(Failure(kind=type(exc).__name__, message=str(exc), traceback=""))
         except OSError as exc:

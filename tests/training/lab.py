@@ -33,7 +33,9 @@ from driverun.training.session import TrainingSession
 Script = Callable[[], None]
 
 #: For scripts that save models: Keras hands h5py TensorFlow's tensors, which know NumPy 1's protocol only.
-SAVES_MODELS = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+SAVES_MODELS = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
 
 
 class PowerCut(BaseException):

@@ -54,7 +54,7 @@ def test_snapshots_at_epochs_alone(whole: Lab, tmp_path: Path) -> None:
 
 def test_nothing_is_repeated_where_every_step_is_kept(tmp_path: Path) -> None:
     lab = assert_resumes(tmp_path, plain(), 1, 5, 12, every_steps=1)
-    assert sum(attempt.executed for attempt in lab.attempts) == 18 + 1  # the cut in the first step came before it was kept
+    assert sum(attempt.executed for attempt in lab.attempts) == 18 + 1  # step 1 was cut before it was kept
 
 
 @pytest.mark.parametrize(
