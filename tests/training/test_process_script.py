@@ -25,7 +25,7 @@ print(__file__)
 print(sys.argv)
 print(os.getcwd())
 print(sys.path[0])
-print(sys.modules["__main__"].SEEN if "SEEN" in globals() else sys.modules["__main__"].__dict__ is globals())
+print(vars(sys.modules["__main__"]) is globals())
 print(__loader__.get_source("__main__") == open(__file__).read())
 print(sorted(vars()))
 """
