@@ -35,6 +35,7 @@ def source_of(
             return TfDataSource(**given)
         if cardinality < 0 or cardinality >= steps * (epochs - first_epoch):
             return TfDataStream(**given)
+        given["shuffle"] = False
         return Source(**given, batches=steps, kind="a tf.data.Dataset shorter than the steps asked of it")
     if isinstance(x, keras.utils.PyDataset):
         return PyDatasetSource(**given)
@@ -43,4 +44,5 @@ def source_of(
         if steps is None or steps == source.batches:
             return source
         return Source(**given, batches=steps, kind="an array read in other steps than an epoch has")
+    given["shuffle"] = False  # Keras shuffles none of these, and warns if it is asked to
     return Source(**given, batches=steps, kind=f"a data source of type {type(x).__name__}")

@@ -117,6 +117,10 @@ class PyDatasetSource(Source):
         """Whether an epoch is one pass over the dataset."""
         return self.x.num_batches is not None and self.steps_per_epoch in (None, self.x.num_batches)
 
+    @property
+    def _is_parallel(self) -> bool:
+        return bool(self.x.workers > 1 or self.x.use_multiprocessing)
+
     def _arguments(self, offset: int, steps: int | None) -> dict[str, Any]:
         return {
             "x": OrderedPyDataset(self.x, seed=self.seed, open_epoch=self._open, offset=offset),
@@ -134,7 +138,7 @@ class PyDatasetSource(Source):
             return self._endless_parts(epoch, batch, epochs)
         if not self._is_whole:
             return self._native_parts(epoch, batch, epochs, report)
-        if self.draws_globally:
+        if self.draws_globally and not self._is_parallel:
             self._open.catch_up = batch
         is_empty = batch == self.batches
         return in_two(
@@ -202,8 +206,7 @@ class PyDatasetSource(Source):
 
     def reasons(self, deterministic: bool) -> list[str]:
         del deterministic
-        is_parallel = self.x.workers > 1 or self.x.use_multiprocessing
-        if (self._remembers or self.draws_globally) and is_parallel:
+        if (self._remembers or self.draws_globally) and self._is_parallel:
             return [
                 "several workers call a __getitem__ that draws random numbers or counts: their order varies"
             ]

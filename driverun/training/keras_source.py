@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +75,12 @@ class Source:
 
         `report` is told where drawing one changes what later batches hold.
         """
-        report(f"{self.kind}: a batch was drawn to build the model")
+        del report  # going on without a position says enough
+        if isinstance(self.x, types.GeneratorType):
+            first = next(self.x)
+            self.x = _one_by_one([first], self.x)
+            yield {"x": _one_by_one([first]), "steps_per_epoch": 1, "shuffle": False}
+            return
         yield {**self.native(), "steps_per_epoch": 1}
 
     def parts(self, epoch: int, batch: int, epochs: int, report: Report) -> list[Part]:
@@ -134,6 +140,12 @@ class Source:
     def gaps(self) -> list[str]:
         """Why a resume would be approximate, as far as it is known so far."""
         return []
+
+
+def _one_by_one(*batches: Iterable[Any]) -> Iterator[Any]:
+    """Like itertools.chain, but of the one kind of iterator that Keras takes."""
+    for some in batches:
+        yield from some
 
 
 def in_two(

@@ -29,14 +29,8 @@ def classifier(**compiled: Any) -> keras.Model:
             layers.Dense(3, activation="softmax"),
         ]
     )
-    model.compile(
-        **{
-            "optimizer": "adam",
-            "loss": "sparse_categorical_crossentropy",
-            "metrics": ["accuracy"],
-            **compiled,
-        }
-    )
+    defaults = {"optimizer": keras.optimizers.SGD(0.2), "loss": "sparse_categorical_crossentropy"}
+    model.compile(**{**defaults, **compiled})
     return model
 
 
