@@ -38,7 +38,7 @@ class SnapshotSlot:
         self.sequence = _sealed_sequence(folder)  #: of the snapshot that stands here; -1: there is none
         self._lock = _lock_file(folder)
         self._map: mmap.mmap | None = None
-        self._size = 0
+        self._size = -1  #: of the file, -1 until this process has made it
 
     @property
     def is_sealed(self) -> bool:
@@ -59,13 +59,13 @@ class SnapshotSlot:
         except BaseException:
             self.abandon()
             raise
-        return memoryview(b"" if self._map is None else self._map)
+        return memoryview(bytearray() if self._map is None else self._map)
 
     def _allocate(self, size_bytes: int) -> None:
         if self._map is not None:
             self._map.close()
             self._map = None
-        self._size = 0
+        self._size = -1
         # Fresh pages cost some twenty times a copy into pages that are there (measured: 1160 ms against 48 ms
         # for 500 MB), so the file and its map live as long as the size stays. Asked for all at once, they
         # cost half of that.
