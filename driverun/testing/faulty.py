@@ -149,7 +149,7 @@ class FaultyStore:
         try:
             answer = work()
         except StoreError:
-            self._pass(after)  # a refusal is an answer too, and the dead do not hear it
+            self._die_at(after)  # a refusal is an answer too, and the dead do not hear it
             raise
         self._pass(after)
         return answer
@@ -157,16 +157,20 @@ class FaultyStore:
     def _pass(self, operation: Operation) -> None:
         if self._on_operation is not None:
             self._on_operation(operation)
+        self._die_at(operation)
         with self._turn:
-            if operation.number == self._crash_at and operation.moment is self._crash_moment:
-                self._is_dead = True
-            self._raise_if_dead()
             for index, injection in enumerate(self._injections):
                 if not injection.fits(operation) or self._injected[index] == injection.times:
                     continue
                 if self._random.random() < injection.rate:
                     self._injected[index] += 1
                     raise injection.error(operation.path)
+
+    def _die_at(self, operation: Operation) -> None:
+        with self._turn:
+            if operation.number == self._crash_at and operation.moment is self._crash_moment:
+                self._is_dead = True
+            self._raise_if_dead()
 
     def _raise_if_dead(self) -> None:
         if self._is_dead:
