@@ -27,8 +27,15 @@ from driverun.settings import Settings, load_settings
 from driverun.spec.model import Accelerator
 from driverun.storage.base import ObjectStore
 from driverun.storage.local import LocalStore
-from driverun.storage.locate import LocalAddress, RootAddress, choose_root, parse_root
-from driverun.storage.retrying import RetryingStore
+from driverun.storage.locate import (
+    DriveFolderAddress,
+    DrivePathAddress,
+    LocalAddress,
+    RootAddress,
+    choose_root,
+    parse_root,
+)
+from driverun.storage.retrying import RetryingStore, persist
 from driverun.transfer.cache import DataCache
 
 ROOT_FORMAT = 1
@@ -71,13 +78,33 @@ def _is_root(folder: Path) -> bool:
     return (folder / ROOT_FILE).is_file()
 
 
-def _store_at(address: RootAddress, here: Surroundings) -> ObjectStore:
-    if not isinstance(address, LocalAddress):
-        raise UsageError(
-            f"cannot open {address}: roots on Google Drive are not in this version. Use a local folder."
-        )
-    store = LocalStore(address.path, clock=here.clock)
+def _store_at(address: RootAddress, here: Surroundings, *, make: bool = False) -> ObjectStore:
+    if isinstance(address, LocalAddress):
+        store: ObjectStore = LocalStore(address.path, clock=here.clock)
+    else:
+        store = _drive_store_at(address, here, make=make)
     return RetryingStore(store, clock=here.clock, random=random.Random(), budget_s=RETRY_BUDGET_S)
+
+
+def _drive_store_at(
+    address: DrivePathAddress | DriveFolderAddress, here: Surroundings, *, make: bool
+) -> ObjectStore:
+    try:
+        from driverun.storage.drive.opening import (
+            DriveOpening,
+        )  # takes a second, which local roots do not pay
+    except ModuleNotFoundError as exc:
+        raise UsageError(
+            f"cannot open {address}: {exc.name} is not installed. pip install 'driverun[drive]'"
+        ) from exc
+    opening = DriveOpening(address, environment=here.environment, home=here.home, clock=here.clock)
+    return persist(
+        lambda: opening.open(make=make),
+        what=f"open {address}",
+        clock=here.clock,
+        random=random.Random(),
+        budget_s=RETRY_BUDGET_S,
+    )
 
 
 def open_store(option: str | None, here: Surroundings) -> ObjectStore:
@@ -111,7 +138,7 @@ def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool
     from driverun.spec.schema import job_schema
 
     address = parse_root(option or str(here.cwd), cwd=here.cwd, home=here.home)
-    store = _store_at(address, here)
+    store = _store_at(address, here, make=True)
     for folder in (JOBS, DATA, LEDGER, RUNS):
         store.ensure_folder(folder)
     schema = json.dumps(job_schema(), indent=1).encode()

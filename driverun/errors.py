@@ -93,7 +93,24 @@ class ObjectExists(StoreError):
 
 
 class TransientStoreError(StoreError):
-    """The answer was lost or the root is busy; repeating the same call is safe."""
+    """The answer was lost or the root is busy; repeating the same call is safe.
+
+    Attributes:
+        retry_after_s: for how long the root wants to be left alone, in seconds; None where it did not say.
+        made_progress: a part of the work is done for good, and repeating the call goes on from there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        retry_after_s: float | None = None,
+        made_progress: bool = False,
+    ) -> None:
+        super().__init__(message, path=path)
+        self.retry_after_s = retry_after_s
+        self.made_progress = made_progress
 
 
 class StoreQuotaExceeded(StoreError):

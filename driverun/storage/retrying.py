@@ -36,7 +36,7 @@ class RetryingStore:
 
         Args:
             random: spreads the waits, so that workers that failed together do not return together.
-            budget_s: for how long one call is repeated; the last try begins when it is used up.
+            budget_s: for how long one call is repeated, as `persist` has it.
         """
         self._inner = inner
         self._clock = clock
@@ -125,34 +125,74 @@ class RetryingStore:
             return _sha256(file)
 
     def _persist(self, name: str, path: str, attempt: Callable[[], T]) -> T:
-        started_s = self._clock.monotonic()
-
-        def left_s() -> float:
-            return self._budget_s - (self._clock.monotonic() - started_s)
-
-        def wait_s(state: tenacity.RetryCallState) -> float:
-            longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(state.attempt_number - 1, 30))
-            return max(0.0, min(longest_s * self._random.uniform(0.5, 1.0), left_s()))
-
-        def tell(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome is not None else None
-            _log.warning("%s %s: again in %.1f s, because: %s", name, path, state.upcoming_sleep, error)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientStoreError),
-            wait=wait_s,
-            stop=lambda _: left_s() <= 0,
-            sleep=self._clock.sleep,
-            before_sleep=tell,
-            reraise=True,
+        return persist(
+            attempt,
+            what=f"{name} {path}".rstrip(),
+            clock=self._clock,
+            random=self._random,
+            budget_s=self._budget_s,
         )
+
+
+def persist(
+    attempt: Callable[[], T], *, what: str, clock: Clock, random: random_module.Random, budget_s: float
+) -> T:
+    """What `attempt` returns, which is called again when it raises a TransientStoreError.
+
+    Args:
+        what: for the log.
+        random: spreads the waits.
+        budget_s: for how long it is repeated after it failed first, or failed after it had come further; the last
+            try begins when that is used up. Where the root asks for a longer rest, there is no further try.
+    """
+    failing_since_s: float | None = None
+
+    def left_s() -> float:
+        return budget_s if failing_since_s is None else budget_s - (clock.monotonic() - failing_since_s)
+
+    def asked_s(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        return error.retry_after_s or 0.0 if isinstance(error, TransientStoreError) else 0.0
+
+    def wait_s(state: tenacity.RetryCallState) -> float:
+        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(state.attempt_number - 1, 30))
+        backoff_s = longest_s * random.uniform(0.5, 1.0)
+        return max(0.0, min(max(backoff_s, asked_s(state)), left_s()))
+
+    def should_stop(state: tenacity.RetryCallState) -> bool:
+        return left_s() <= 0 or asked_s(state) > left_s()
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        _log.warning("%s: again in %.1f s, because: %s", what, state.upcoming_sleep, error)
+
+    def watched() -> T:
+        nonlocal failing_since_s
         try:
-            return retrying(attempt)
+            return attempt()
         except TransientStoreError as exc:
-            tries = retrying.statistics["attempt_number"]
-            raise TransientStoreError(
-                f"{exc} (given up after {tries} tries in {self._budget_s - left_s():.0f} s)", path=exc.path
-            ) from exc
+            if failing_since_s is None or exc.made_progress:
+                failing_since_s = clock.monotonic()
+            raise
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(TransientStoreError),
+        wait=wait_s,
+        stop=should_stop,
+        sleep=clock.sleep,
+        before_sleep=tell,
+        reraise=True,
+    )
+    try:
+        return retrying(watched)
+    except TransientStoreError as exc:
+        tries = retrying.statistics["attempt_number"]
+        raise TransientStoreError(
+            f"{exc} (given up after {tries} tries in {budget_s - left_s():.0f} s)",
+            path=exc.path,
+            retry_after_s=exc.retry_after_s,
+            made_progress=exc.made_progress,
+        ) from exc
 
 
 def _sha256(content: bytes | Path) -> str:

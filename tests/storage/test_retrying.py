@@ -182,3 +182,41 @@ def test_what_the_inner_store_says_of_itself_is_passed_on(clock: FakeClock) -> N
     inner = MemoryStore(clock, listing_lag_s=12.0, location="here")
     store = RetryingStore(inner, clock=clock, random=random.Random(1), budget_s=1.0)
     assert (store.listing_lag_s, store.location) == (12.0, "here")
+
+
+def resting(seconds: float) -> Callable[[str], TransientStoreError]:
+    return lambda path: TransientStoreError("busy", path=path, retry_after_s=seconds)
+
+
+def test_a_root_that_asks_for_a_rest_gets_it(clock: FakeClock, retrying: Retrying) -> None:
+    retrying(Injection(error=resting(30.0), times=2)).list("")
+    assert clock.sleeps == [30.0, 30.0]
+
+
+def test_a_rest_longer_than_the_budget_is_for_the_caller_to_know(
+    clock: FakeClock, retrying: Retrying
+) -> None:
+    with pytest.raises(TransientStoreError, match="given up after 1 tries") as caught:
+        retrying(Injection(error=resting(3600.0))).read("one")
+    assert caught.value.retry_after_s == 3600.0
+    assert clock.sleeps == []
+
+
+def test_the_budget_is_for_failing_not_for_working(clock: FakeClock) -> None:
+    class Slow(MemoryStore):
+        def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+            clock.advance(seconds=500)
+            return super().list(folder, recursive=recursive)
+
+    faulty = FaultyStore(Slow(clock), injections=[Injection(error=lost, moment=Moment.AFTER, times=1)])
+    RetryingStore(faulty, clock=clock, random=random.Random(1), budget_s=100.0).list("")
+    assert len(clock.sleeps) == 1
+
+
+def test_whoever_comes_further_has_the_whole_budget_again(clock: FakeClock, retrying: Retrying) -> None:
+    further = Injection(
+        error=lambda path: TransientStoreError("lost", path=path, made_progress=True), times=30
+    )
+    retrying(further).list("")
+    assert len(clock.sleeps) == 30
+    assert sum(clock.sleeps) > 5 * 100.0

@@ -1,0 +1,1 @@
+"""A root in a folder of Google Drive."""

@@ -1,0 +1,191 @@
+"""From a root's address to its store: who we are, where Drive is, which folder is meant."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+from google.oauth2 import service_account
+
+from driverun.clock import Clock
+from driverun.errors import RootNotFound, StoreAccessDenied, UsageError
+from driverun.storage.drive.auth import SCOPES, FixedToken, SharedTokens, default_request, drive_of
+from driverun.storage.drive.client import DriveClient
+from driverun.storage.drive.errors import DriveRefusal, Kind, store_errors
+from driverun.storage.drive.login import stored_login
+from driverun.storage.drive.pacing import TokenBucket
+from driverun.storage.drive.remote import RemoteFile, name_key
+from driverun.storage.drive.servertime import ServerTime
+from driverun.storage.drive.store import LISTING_LAG_S, DriveStore
+from driverun.storage.drive.transport import DriveTransport, Tokens, is_loopback
+from driverun.storage.locate import DriveFolderAddress, DrivePathAddress
+
+ENDPOINT_VARIABLE = "DRIVERUN_DRIVE_ENDPOINT"  #: an emulator of Drive on this machine
+TOKEN_VARIABLE = "DRIVERUN_DRIVE_TOKEN"  #: who one is to the emulator
+KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"  #: Google's own; the key file of a service account
+EMULATED_TOKEN = "user:person@example.com"
+MY_DRIVE = "root"  #: Drive's own name for the top folder of whoever asks
+
+_WAYS_IN = (
+    "In Colab, run first: from google.colab import auth; auth.authenticate_user(). On a machine of your own: "
+    "driverun login. For a service account on a shared drive, set GOOGLE_APPLICATION_CREDENTIALS to its key file."
+)
+
+
+class DriveOpening:
+    """Opens one root. After a TransientStoreError, `open` may be called again: it makes no folder twice."""
+
+    def __init__(
+        self,
+        address: DrivePathAddress | DriveFolderAddress,
+        *,
+        environment: Mapping[str, str],
+        home: Path,
+        clock: Clock,
+        listing_lag_s: float = LISTING_LAG_S,
+    ) -> None:
+        """Find out who is logged in; Drive is not asked yet.
+
+        Raises:
+            UsageError: nobody is, or the endpoint is not on this machine.
+        """
+        self._address = address
+        self._clock = clock
+        self._listing_lag_s = listing_lag_s
+        endpoint = environment.get(ENDPOINT_VARIABLE) or None
+        if endpoint is not None:
+            _refuse_elsewhere(endpoint)
+            token = environment.get(TOKEN_VARIABLE) or EMULATED_TOKEN
+            credentials: google.auth.credentials.Credentials = FixedToken(token)
+        else:
+            credentials = find_credentials(environment, home=home)
+        self._is_robot = isinstance(credentials, service_account.Credentials)
+        self._time = ServerTime(clock)
+        self._client = open_client(SharedTokens(credentials), clock=clock, time=self._time, endpoint=endpoint)
+        self._new_folders: dict[tuple[str, str], str] = {}  # ids of folders whose creation may have happened
+
+    def open(self, *, make: bool = False) -> DriveStore:
+        """The store of the root.
+
+        Args:
+            make: whether the folders of a path are made where they are missing.
+
+        Raises:
+            RootNotFound: there is no such folder.
+            UsageError: it is a file.
+            StoreAccessDenied: it is not to be used by whoever is logged in.
+            TransientStoreError: Drive is out of reach.
+        """
+        with store_errors("open", "", str(self._address)):
+            root = self._root(make=make)
+        if not root.is_folder:
+            raise UsageError(f"cannot use {self._address} as a root: {root.title} is not a folder")
+        if self._is_robot and root.drive_id is None:
+            raise StoreAccessDenied(
+                f"cannot use {self._address} as a root: a service account owns no storage, so it can create no files "
+                "in a My Drive, shared with it or not. Use a folder of a shared drive, as gdrive://FOLDER_ID, with "
+                "the service account as a member; or log in as a person: driverun login."
+            )
+        self._client.drive_id = root.drive_id
+        return DriveStore(
+            self._client,
+            root,
+            location=str(self._address),
+            clock=self._clock,
+            time=self._time,
+            listing_lag_s=self._listing_lag_s,
+        )
+
+    def _root(self, *, make: bool) -> RemoteFile:
+        if isinstance(self._address, DrivePathAddress):
+            return self._folder_at(self._address.path.split("/"), make=make)
+        try:
+            return self._client.get(self._address.folder_id)
+        except DriveRefusal as exc:
+            if exc.kind is not Kind.ABSENT:
+                raise
+            raise RootNotFound(
+                f"cannot open {self._address}: Drive shows this account no such folder: {exc.text}. Look at the id, "
+                "and at whether the folder is shared with the account that is logged in."
+            ) from exc
+
+    def _folder_at(self, names: Sequence[str], *, make: bool) -> RemoteFile:
+        folder = self._client.get(MY_DRIVE)
+        for number, name in enumerate(names):
+            alike = [
+                each
+                for each in self._client.children([folder.file_id], folders_only=True)
+                if name_key(each.title) == name_key(name)
+            ]
+            alike = [each for each in alike if each.title == name] or alike
+            if alike:
+                folder = min(alike, key=lambda each: each.age_rank)
+            elif make:
+                folder = self._made(folder.file_id, name)
+            else:
+                raise RootNotFound(
+                    f"cannot open {self._address}: My Drive has no folder {'/'.join(names[: number + 1])}. "
+                    f"Make a root there: driverun init {self._address}"
+                )
+        return folder
+
+    def _made(self, parent_id: str, name: str) -> RemoteFile:
+        folder_id = self._new_folders.get((parent_id, name))
+        if folder_id is None:
+            folder_id = self._new_folders[parent_id, name] = self._client.ids.take()
+        try:
+            return self._client.create_folder(folder_id, name, parent_id)
+        except DriveRefusal as exc:
+            if exc.kind is not Kind.EXISTS:
+                raise
+            return self._client.get(folder_id)
+
+
+def open_client(
+    tokens: Tokens,
+    *,
+    clock: Clock,
+    time: ServerTime,
+    endpoint: str | None = None,
+    pacing: TokenBucket | None = None,
+) -> DriveClient:
+    """PyDrive2 on our transport, ready for calls; nothing is asked yet."""
+    transport = DriveTransport(tokens, clock=clock, time=time)
+    drive = drive_of(transport, endpoint=endpoint)
+    return DriveClient(
+        drive.auth.service,
+        transport,
+        pacing=pacing if pacing is not None else TokenBucket(clock),
+        time=time,
+    )
+
+
+def find_credentials(environment: Mapping[str, str], *, home: Path) -> google.auth.credentials.Credentials:
+    """Whoever is logged in here: a key file that is named, else `driverun login`, else what google-auth finds.
+
+    Raises:
+        UsageError: nobody is; the message tells the ways in.
+    """
+    if not environment.get(KEY_VARIABLE):
+        login = stored_login(environment, home=home)
+        if login is not None:
+            return login
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about a quota project, which Drive does not need
+            credentials, _ = google.auth.default(scopes=list(SCOPES), request=default_request())
+    except google.auth.exceptions.GoogleAuthError as exc:
+        raise UsageError(f"cannot use Google Drive: nobody is logged in ({exc}). {_WAYS_IN}") from exc
+    return credentials
+
+
+def _refuse_elsewhere(endpoint: str) -> None:
+    if not (endpoint.startswith("http://") and is_loopback(endpoint)):
+        raise UsageError(
+            f"cannot use {endpoint} as Drive: {ENDPOINT_VARIABLE} is for an emulator on this machine, as in "
+            "http://127.0.0.1:8123. For Google's own Drive, unset it."
+        )

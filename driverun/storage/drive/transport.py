@@ -1,0 +1,196 @@
+"""HTTP to Drive, in the shape that googleapiclient expects of an httplib2.Http.
+
+httplib2 is not thread-safe and sends a request again when the connection breaks, a POST too, which makes two
+folders of one. Here one pool serves all threads, and what was sent is sent once: only a refused token is renewed
+and the request repeated, since a 401 did nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Protocol
+
+import httplib2
+import httplib2.certs
+import urllib3
+
+from driverun.clock import Clock
+from driverun.storage.drive.errors import DriveRefusal, Kind, answer_of, foreign_errors, verdict
+from driverun.storage.drive.servertime import ServerTime
+
+CONNECT_TIMEOUT_S = 10.0  #: also for how long one block may take on its way out
+READ_TIMEOUT_S = 60.0  #: without a single byte
+POOL_SIZE = 40  #: connections that are kept; more threads than that open and close their own
+_BLOCK_BYTES = 1 << 18
+_REDIRECTS = 5
+_GOOGLES = ("googleapis.com", "google.com", "googleusercontent.com")  # who may see the token
+
+Body = bytes | str | BinaryIO | io.RawIOBase | None
+
+
+class Tokens(Protocol):
+    """Who we are to Drive. Threads share it."""
+
+    def token(self) -> str:
+        """A token that is valid as far as we know; it may be renewed for that."""
+
+    def renew(self, refused: str) -> str:
+        """Another token than `refused`. Raises what google-auth raises."""
+
+
+class DriveTransport:
+    """One pool of connections for all threads, with the token in every request."""
+
+    def __init__(
+        self, tokens: Tokens, *, clock: Clock, time: ServerTime, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            tokens: who asks.
+            time: is told of the Date of every answer.
+        """
+        self._tokens = tokens
+        self._clock = clock
+        self._time = time
+        self._pool = pool(read_timeout_s=read_timeout_s)
+        self._direct = pool(read_timeout_s=read_timeout_s, proxy=False)
+
+    def request(
+        self,
+        uri: str,
+        method: str = "GET",
+        body: Body = None,
+        headers: Mapping[str, str] | None = None,
+        redirections: int = _REDIRECTS,  # noqa: ARG002 - part of httplib2's shape
+        connection_type: object = None,  # noqa: ARG002 - part of httplib2's shape
+    ) -> tuple[httplib2.Response, bytes]:
+        """Send it once, and give the answer whatever its status.
+
+        Raises:
+            DriveRefusal: LOST, no whole answer came; or there is no token to be had.
+        """
+        with self._answered(method, uri, body, headers) as answer, foreign_errors():
+            content = answer.read()
+        fields: dict[str, Any] = {name.lower(): value for name, value in answer.headers.items()}
+        fields.pop("content-encoding", None)  # already undone
+        return httplib2.Response({**fields, "status": str(answer.status)}), content
+
+    @contextlib.contextmanager
+    def stream(self, uri: str, headers: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        """GET the bytes of a file, to be read in the block by `read` under `foreign_errors`.
+
+        Raises:
+            DriveRefusal: the status is not 200 or 206.
+        """
+        headers = {"accept-encoding": "identity", **headers}
+        with self._answered("GET", uri, None, headers) as answer:
+            if answer.status not in (200, 206):
+                with foreign_errors():
+                    content = answer.read()
+                raise verdict(
+                    answer_of({**answer.headers, "status": str(answer.status)}, content),
+                )
+            yield answer
+
+    def close(self) -> None:
+        """Close the connections that rest in the pool."""
+        self._pool.clear()
+        self._direct.clear()
+
+    @contextlib.contextmanager
+    def _answered(
+        self, method: str, uri: str, body: Body, headers: Mapping[str, str] | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        with foreign_errors():
+            answer = self._send(method, uri, body, dict(headers or {}))
+        try:
+            yield answer
+        except BaseException:
+            answer.close()  # what is left of it belongs to nobody, so the connection is of no more use
+            raise
+        else:
+            answer.release_conn()
+
+    def _send(self, method: str, uri: str, body: Body, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        if isinstance(body, str):
+            body = body.encode()
+        if isinstance(body, bytes):
+            headers.setdefault("content-length", str(len(body)))
+            body = io.BytesIO(body)  # sent block by block, so that the timeout is for a block, not the whole
+        start = body.tell() if body is not None else 0
+        token = self._tokens.token()
+        answer = self._send_following(method, uri, body, headers, token)
+        if answer.status != 401:
+            return answer
+        answer.drain_conn()
+        answer.release_conn()
+        token = self._tokens.renew(token)
+        if body is not None:
+            body.seek(start)
+        return self._send_following(method, uri, body, headers, token)
+
+    def _send_following(
+        self, method: str, uri: str, body: Any, headers: dict[str, str], token: str
+    ) -> urllib3.BaseHTTPResponse:
+        for _ in range(_REDIRECTS):
+            answer = self._send_once(method, uri, body, headers, token)
+            location = answer.headers.get("location")
+            if method != "GET" or answer.status not in (301, 302, 303, 307) or location is None:
+                return answer
+            answer.drain_conn()
+            answer.release_conn()
+            uri = urllib.parse.urljoin(uri, location)
+            if uri.startswith("http:") and not is_loopback(uri):
+                raise DriveRefusal(Kind.FAULTY, f"sent on to an address without encryption, {uri}")
+        raise DriveRefusal(Kind.FAILING, "sent from one address to the next without end")
+
+    def _send_once(
+        self, method: str, uri: str, body: Any, headers: dict[str, str], token: str
+    ) -> urllib3.BaseHTTPResponse:
+        if _may_see_token(uri):
+            headers = {**headers, "authorization": f"Bearer {token}"}
+        sent_s = self._clock.monotonic()
+        connections = self._direct if is_loopback(uri) else self._pool
+        answer = connections.urlopen(
+            method, uri, body=body, headers=headers, redirect=False, retries=False, preload_content=False
+        )
+        self._time.hear_date(answer.headers.get("date"), sent_s=sent_s)
+        return answer
+
+
+def pool(*, read_timeout_s: float = READ_TIMEOUT_S, proxy: bool = True) -> urllib3.PoolManager:
+    """Connections that verify certificates, time out and send nothing twice.
+
+    Args:
+        proxy: whether to go by the proxy that the environment names.
+    """
+    context = ssl.create_default_context()
+    if ssl.get_default_verify_paths().cafile is None and not context.get_ca_certs():
+        context.load_verify_locations(httplib2.certs.where())  # a Python without the system's, as on macOS
+    options: dict[str, Any] = {
+        "ssl_context": context,
+        "retries": False,
+        "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
+        "maxsize": POOL_SIZE,
+        "block": False,
+        "blocksize": _BLOCK_BYTES,
+    }
+    address = urllib.request.getproxies().get("https") if proxy else None
+    return urllib3.ProxyManager(address, **options) if address else urllib3.PoolManager(**options)
+
+
+def is_loopback(uri: str) -> bool:
+    """Does the address lead to this very machine, by its number or as `localhost`?"""
+    host = urllib.parse.urlsplit(uri).hostname or ""
+    return host in ("localhost", "::1") or (host.startswith("127.") and host.replace(".", "").isdigit())
+
+
+def _may_see_token(uri: str) -> bool:
+    host = urllib.parse.urlsplit(uri).hostname or ""
+    return is_loopback(uri) or any(host == google or host.endswith(f".{google}") for google in _GOOGLES)

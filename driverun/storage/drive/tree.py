@@ -1,0 +1,509 @@
+"""Which file a path means: what is known of the folders beneath a root, kept fresh by the feed of changes.
+
+Drive has no paths, and its listings and searches lag behind. So a folder is listed once and remembered by ids;
+from then on one request, the feed of changes, tells what happened in all of them; and now and then a listing is
+repeated, in case it had missed something that is older than the feed. What this process did itself it knows at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from driverun.clock import Clock
+from driverun.errors import UnsafePath
+from driverun.storage.drive.client import FOLDERS_A_QUERY, DriveClient
+from driverun.storage.drive.errors import DriveRefusal, Kind
+from driverun.storage.drive.remote import FOLDER, RemoteFile, name_key
+from driverun.storage.names import portable_path
+
+RELIST_S = 600.0  #: after this, a folder is listed anew in place of a poll
+RELIST_SHARED_S = 60.0  #: in what others own, whose changes the feed may leave out
+TRUSTED_S = 5.0  #: for how long after a poll a folder that was not seen is taken to be missing
+_PAGES_A_POLL = 5  # of changes; beyond that a busy account is cheaper to list anew
+_VERIFIED_A_LISTING = 20  # files that a listing leaves out, looked up by id
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What lies under a name."""
+
+    file: RemoteFile  #: what lies in the folder
+    content: RemoteFile  #: what is read: the file itself, or what the shortcut leads to
+
+    @property
+    def is_shortcut(self) -> bool:
+        return self.file.is_shortcut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderRef:
+    """One folder that a path leads to."""
+
+    folder_id: str
+    is_elsewhere: bool  #: it was reached through a shortcut, so it is only read
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What is known to lie in a folder, all of it."""
+
+    relist_s: float  #: monotonic; when it is due to be listed anew
+    ids: set[str] = field(default_factory=set)
+    by_name: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, file: RemoteFile) -> None:
+        self.ids.add(file.file_id)
+        self.by_name.setdefault(name_key(file.title), set()).add(file.file_id)
+
+    def remove(self, file: RemoteFile) -> None:
+        self.ids.discard(file.file_id)
+        alike = self.by_name.get(name_key(file.title), set())
+        alike.discard(file.file_id)
+        if not alike:
+            self.by_name.pop(name_key(file.title), None)
+
+
+class NameTaken(Exception):
+    """Something else lies where a folder is wanted."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__(file.title)
+        self.file = file
+
+
+class RemoteTree:
+    """The folders beneath a root. Threads share it; requests about structure are made one after the other."""
+
+    def __init__(self, client: DriveClient, root: RemoteFile, *, clock: Clock, listing_lag_s: float) -> None:
+        self._client = client
+        self._root_id = root.file_id
+        self._clock = clock
+        self._lag_s = listing_lag_s
+        #: A caller that asks twice within this time gets one poll; much less than what a listing lags anyway.
+        self._shared_s = min(1.0, listing_lag_s / 10)
+        self._relist_s = RELIST_S if root.is_own or root.drive_id else RELIST_SHARED_S
+        self._turn = threading.RLock()
+        self._page_token: str | None = None
+        self._polled_s = float("-inf")
+        self._files: dict[str, RemoteFile] = {}
+        self._listings: dict[str, _Listing] = {}
+        self._targets: dict[str, RemoteFile | None] = {}  # of shortcuts; None: out of reach
+        self._gone: set[str] = set()  # deleted by this process
+        self._new_folders: dict[tuple[str, str], str] = {}  # ids of folders whose creation may have happened
+        self._told: set[str] = set()
+
+    def known(self, path: str) -> Entry | None:
+        """The oldest file at `path`, by what is known; unknown folders are listed, nothing else is asked."""
+        with self._turn:
+            return next(iter(self._at(path)), None)
+
+    def find(self, path: str) -> Entry | None:
+        """The oldest file at `path`; None if neither what is known, nor the changes, nor a listing has it."""
+        return next(iter(self.find_all(path)), None)
+
+    def find_all(self, path: str) -> list[Entry]:
+        """All files of that path, the oldest first."""
+        with self._turn:
+            self._begin()
+            listed_before = set(self._listings)
+            if found := self._at(path):
+                return found
+            self._poll(0.0)
+            if found := self._at(path):
+                return found
+            folders = self._deepest(path)
+            if not listed_before.issuperset(each.folder_id for each in folders):
+                return []  # listed in this very call, before the poll: that is two looks
+            self._list([each.folder_id for each in folders])
+            return self._at(path)
+
+    def in_the_way(self, path: str) -> RemoteFile | None:
+        """What has the name of `path`, of whatever type; None if by all that is known nothing has."""
+        parent, _, name = path.rpartition("/")
+        with self._turn:
+            self._begin()
+            folders = self._folders(parent)
+            self._ensure_listed(folders)
+            alike = self._named(folders, name)
+            return min(alike, key=lambda file: file.age_rank) if alike else None
+
+    def entries(self, folder: str, *, recursive: bool) -> list[tuple[str, Entry]]:
+        """The files in the folder, with their paths. One request where the folders are known already."""
+        with self._turn:
+            if not self._begin() and not self._relist_due(folder, recursive=recursive):
+                self._poll(self._shared_s)
+            found: list[tuple[str, Entry]] = []
+            level = [(folder, self._folders(folder), frozenset[str]())]
+            while level:
+                self._ensure_listed([ref for _, refs, _ in level for ref in refs])
+                level = [
+                    below
+                    for prefix, refs, above in level
+                    for below in self._collect(prefix, refs, above, found, recursive=recursive)
+                ]
+            return found
+
+    def refresh(self, max_age_s: float) -> None:
+        """Poll the changes, unless that was done within the last `max_age_s`."""
+        with self._turn:
+            if not self._begin():
+                self._poll(max_age_s)
+
+    def make_folders(self, path: str) -> str:
+        """The id of the folder to write into, made where it is missing, with those above it.
+
+        Raises:
+            NameTaken: a file has the name of one of the folders.
+            DriveRefusal: DENIED, the path leads through a shortcut; or as the client raises.
+        """
+        with self._turn:
+            self._begin()
+            current = [FolderRef(folder_id=self._root_id, is_elsewhere=False)]
+            for name in path.split("/") if path else ():
+                current = self._step(current, name) or self._make(current, name)
+            if current[0].is_elsewhere:
+                raise DriveRefusal(
+                    Kind.DENIED,
+                    "a shortcut lies in the way, and driverun writes nothing through shortcuts. Put a folder there",
+                )
+            return current[0].folder_id
+
+    def saw(self, file: RemoteFile) -> None:
+        """Take note of what Drive has just said of a file."""
+        with self._turn:
+            self._apply(file)
+
+    def lost(self, file_id: str, *, for_good: bool = False) -> None:
+        """Take note that there is no such file or folder any more.
+
+        Args:
+            for_good: this process deleted it; listings that lag behind do not bring it back.
+        """
+        with self._turn:
+            if for_good:
+                self._gone.add(file_id)
+            self._drop(file_id)
+
+    def content_of(self, file: RemoteFile) -> RemoteFile | None:
+        """`file`, or what it leads to if it is a shortcut; None if that is out of reach."""
+        if not file.is_shortcut or file.target_id is None:
+            return None if file.is_shortcut else file
+        if file.target_id not in self._targets:
+            try:
+                self._targets[file.target_id] = self._client.get(file.target_id)
+            except DriveRefusal as exc:
+                if exc.kind not in (Kind.ABSENT, Kind.DENIED):
+                    raise
+                self._tell(f"{file.title} is a shortcut to something that is gone or not shared with you")
+                self._targets[file.target_id] = None
+        return self._targets[file.target_id]
+
+    # Finding.
+
+    def _at(self, path: str) -> list[Entry]:
+        parent, _, name = path.rpartition("/")
+        self._begin()
+        folders = self._folders(parent)
+        self._ensure_listed(folders)
+        found = []
+        for file in sorted(self._named(folders, name), key=lambda file: file.age_rank):
+            content = None if file.is_folder else self.content_of(file)
+            if content is not None and not content.is_folder:
+                found.append(Entry(file=file, content=content))
+        if len(found) > 1:
+            self._tell(f"{path} is there {len(found)} times; the oldest counts")
+        return found
+
+    def _folders(self, path: str) -> list[FolderRef]:
+        """All folders that the path leads to, the oldest first, those beneath shortcuts last."""
+        current = [FolderRef(folder_id=self._root_id, is_elsewhere=False)]
+        for name in path.split("/") if path else ():
+            current = self._step(current, name)
+        return current
+
+    def _deepest(self, path: str) -> list[FolderRef]:
+        """The folders that are there of those above `path`."""
+        current = [FolderRef(folder_id=self._root_id, is_elsewhere=False)]
+        for name in path.split("/")[:-1]:
+            below = self._step(current, name)
+            if not below:
+                break
+            current = below
+        return current
+
+    def _step(self, folders: Sequence[FolderRef], name: str) -> list[FolderRef]:
+        self._ensure_listed(folders)
+        elsewhere = {ref.folder_id for ref in folders if ref.is_elsewhere}
+        found: dict[str, tuple[bool, RemoteFile]] = {}
+        for file in self._named(folders, name):
+            folder = self.content_of(file) if file.is_shortcut else file
+            if folder is not None and folder.is_folder:
+                is_elsewhere = file.is_shortcut or any(parent in elsewhere for parent in file.parents)
+                found.setdefault(folder.file_id, (is_elsewhere, folder))
+        if len(found) > 1:
+            self._tell(
+                f"the folder {name} is there {len(found)} times; all are read, the oldest is written to"
+            )
+        ranked = sorted(found.values(), key=lambda each: (each[0], each[1].age_rank))
+        return [
+            FolderRef(folder_id=folder.file_id, is_elsewhere=is_elsewhere) for is_elsewhere, folder in ranked
+        ]
+
+    def _named(self, folders: Iterable[FolderRef], name: str) -> list[RemoteFile]:
+        """What has the name in these folders: written exactly so, else in another Unicode form."""
+        key = name_key(name)
+        alike = [
+            self._files[file_id]
+            for ref in folders
+            if ref.folder_id in self._listings
+            for file_id in self._listings[ref.folder_id].by_name.get(key, ())
+        ]
+        return [file for file in alike if file.title == name] or alike
+
+    def _collect(
+        self,
+        prefix: str,
+        refs: Sequence[FolderRef],
+        above: frozenset[str],
+        found: list[tuple[str, Entry]],
+        *,
+        recursive: bool,
+    ) -> Iterator[tuple[str, list[FolderRef], frozenset[str]]]:
+        """Add the files of one folder to `found`; yields the folders beneath, where they are wanted."""
+        by_name: dict[str, Entry] = {}
+        beneath: dict[str, list[FolderRef]] = {}
+        above = above | {ref.folder_id for ref in refs}
+        for ref in refs:
+            listing = self._listings.get(ref.folder_id)
+            for file_id in listing.ids if listing is not None else ():
+                file = self._files[file_id]
+                if not self._is_usable(file):
+                    continue
+                content = self.content_of(file) if recursive or file.target_type != FOLDER else None
+                if content is None:
+                    continue
+                if content.is_folder:
+                    if content.file_id not in above:  # a shortcut to a folder above it would never end
+                        is_elsewhere = ref.is_elsewhere or file.is_shortcut
+                        beneath.setdefault(file.title, []).append(
+                            FolderRef(folder_id=content.file_id, is_elsewhere=is_elsewhere)
+                        )
+                elif content.is_google_document:
+                    self._tell(f"{file.title} is a Google document, which has no bytes; it is passed over")
+                else:
+                    known = by_name.get(file.title)
+                    if known is None or file.age_rank < known.file.age_rank:
+                        by_name[file.title] = Entry(file=file, content=content)
+        start = f"{prefix}/" if prefix else ""
+        found += [(f"{start}{name}", entry) for name, entry in by_name.items()]
+        if recursive:
+            for name, folders in beneath.items():
+                yield f"{start}{name}", folders, above
+
+    def _is_usable(self, file: RemoteFile) -> bool:
+        try:
+            portable_path(file.title)
+        except UnsafePath:
+            self._tell(
+                f"{file.title!r} has a name that no path can hold; it is passed over. Rename it in Drive"
+            )
+            return False
+        if "/" in file.title:
+            self._tell(f"{file.title!r} has a slash in its name; it is passed over. Rename it in Drive")
+            return False
+        return True
+
+    # Making.
+
+    def _make(self, folders: Sequence[FolderRef], name: str) -> list[FolderRef]:
+        """Make the folder in the oldest of `folders`, after a second look. `_step` has found none."""
+        asked_s = self._polled_s
+        self._poll(TRUSTED_S)
+        if self._polled_s != asked_s and (found := self._step(folders, name)):
+            return found
+        if taken := self._named(folders, name):
+            raise NameTaken(taken[0])
+        parent = folders[0]
+        if parent.is_elsewhere:
+            return [parent]  # make_folders refuses it
+        key = (parent.folder_id, name)
+        folder_id = self._new_folders.get(key)
+        if folder_id is None:
+            folder_id = self._new_folders[key] = self._client.ids.take()
+        try:
+            folder = self._client.create_folder(folder_id, name, parent.folder_id)
+            is_empty = True
+        except DriveRefusal as exc:
+            if exc.kind is Kind.ABSENT:
+                self._drop(parent.folder_id)
+            if exc.kind is not Kind.EXISTS:
+                raise
+            del self._new_folders[key]  # if it cannot be read, another id is taken next time
+            folder = self._client.get(folder_id)
+            is_empty = False
+        self._new_folders.pop(key, None)
+        if is_empty:
+            self._listings[folder.file_id] = _Listing(relist_s=self._clock.monotonic() + self._relist_s)
+        self._apply(folder)
+        return [FolderRef(folder_id=folder.file_id, is_elsewhere=False)]
+
+    # Keeping fresh.
+
+    def _begin(self) -> bool:
+        """See to it that the feed has a beginning before anything is listed. True if that was done just now."""
+        if self._page_token is not None:
+            return False
+        self._page_token = self._client.start_of_changes()
+        self._polled_s = self._clock.monotonic()
+        return True
+
+    def _poll(self, max_age_s: float) -> None:
+        started_s = self._clock.monotonic()
+        if max_age_s > 0 and started_s - self._polled_s < max_age_s:
+            return
+        assert self._page_token is not None, "the feed has a beginning"
+        page_token = self._page_token
+        for _ in range(_PAGES_A_POLL):
+            try:
+                page = self._client.changes(page_token)
+            except DriveRefusal as exc:
+                if exc.kind not in (Kind.FAULTY, Kind.ABSENT):
+                    raise
+                _log.warning("the feed of changes begins anew: %s", exc.text)
+                break
+            for change in page.changes:
+                if change.file is not None:
+                    self._apply(change.file)
+                else:
+                    self._drop(change.file_id)
+            if page.next_page is None:
+                self._page_token = page.next_start or page_token
+                self._polled_s = started_s
+                return
+            page_token = page.next_page
+        self._page_token = self._client.start_of_changes()
+        for listing in self._listings.values():
+            listing.relist_s = started_s
+        self._polled_s = started_s
+
+    def _relist_due(self, folder: str, *, recursive: bool) -> bool:
+        """List anew what is due of the folder, which counts as a poll of it. True if anything was."""
+        now_s = self._clock.monotonic()
+        refs = self._folders(folder)
+        due = []
+        while refs:
+            due += [
+                ref.folder_id
+                for ref in refs
+                if ref.folder_id in self._listings and self._listings[ref.folder_id].relist_s <= now_s
+            ]
+            below = [
+                self._files[file_id]
+                for ref in refs
+                if recursive and ref.folder_id in self._listings
+                for file_id in self._listings[ref.folder_id].ids
+            ]
+            refs = [FolderRef(folder_id=f.file_id, is_elsewhere=False) for f in below if f.is_folder]
+        if due:
+            self._list(due[:FOLDERS_A_QUERY])
+        return bool(due)
+
+    def _ensure_listed(self, folders: Iterable[FolderRef]) -> None:
+        missing = [ref.folder_id for ref in folders if ref.folder_id not in self._listings]
+        for start in range(0, len(missing), FOLDERS_A_QUERY):
+            self._list(missing[start : start + FOLDERS_A_QUERY])
+
+    def _list(self, folder_ids: Sequence[str]) -> None:
+        """List these folders, and take over what is new; what a known folder's listing leaves out is looked up."""
+        folder_ids = list(dict.fromkeys(folder_ids))
+        now_s = self._clock.monotonic()
+        try:
+            found = list(self._client.children(folder_ids))
+        except DriveRefusal as exc:
+            if exc.kind is not Kind.ABSENT:
+                raise
+            if len(folder_ids) == 1:
+                if folder_ids[0] == self._root_id:
+                    raise DriveRefusal(
+                        Kind.DENIED, "the root's folder is gone, or not shared with this account any more"
+                    ) from exc
+                self._drop(folder_ids[0])
+                return
+            found = []
+        if not found and len(folder_ids) > 1:
+            # Drive has been seen to answer a query about many folders with nothing at all (rclone does the same).
+            for folder_id in folder_ids:
+                self._list([folder_id])
+            return
+        missed: list[str] = []
+        for folder_id in folder_ids:
+            known = self._listings.get(folder_id)
+            if known is None:
+                # Listed once more when all that is older than the feed must have become visible.
+                first_s = self._lag_s if self._lag_s > 0 else self._relist_s
+                self._listings[folder_id] = _Listing(relist_s=now_s + first_s)
+            else:
+                known.relist_s = now_s + self._relist_s
+                missed += known.ids
+        for file in found:
+            if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
+                continue  # moved away while we asked
+            self._apply(file)
+        self._verify(set(missed) - {file.file_id for file in found})
+
+    def _verify(self, file_ids: Iterable[str]) -> None:
+        """Look up what a listing left out: it may be gone, or the listing may lag."""
+        for file_id in sorted(file_ids)[:_VERIFIED_A_LISTING]:
+            try:
+                self._apply(self._client.get(file_id))
+            except DriveRefusal as exc:
+                if exc.kind is not Kind.ABSENT:
+                    raise
+                self._drop(file_id)
+
+    def _apply(self, file: RemoteFile) -> None:
+        if file.file_id in self._targets:
+            known_target = self._targets[file.file_id]
+            if known_target is None or known_target.version <= file.version:
+                self._targets[file.file_id] = None if file.is_trashed else file
+        known = self._files.get(file.file_id)
+        if file.file_id in self._gone or (known is not None and file.version < known.version):
+            return
+        if file.is_trashed:
+            self._drop(file.file_id)
+            return
+        places = [parent for parent in file.parents if parent in self._listings]
+        if known is not None:
+            self._unlink(known)
+        if places:
+            self._files[file.file_id] = file
+            for parent in places:
+                self._listings[parent].add(file)
+
+    def _unlink(self, file: RemoteFile) -> None:
+        del self._files[file.file_id]
+        for parent in file.parents:
+            if parent in self._listings:
+                self._listings[parent].remove(file)
+
+    def _drop(self, file_id: str) -> None:
+        """Forget a file; or a folder, with all that lies in it."""
+        if file_id in self._targets:
+            self._targets[file_id] = None
+        known = self._files.get(file_id)
+        if known is not None:
+            self._unlink(known)
+        listing = self._listings.pop(file_id, None)
+        for below in listing.ids if listing is not None else ():
+            self._drop(below)
+
+    def _tell(self, message: str) -> None:
+        """Say it once."""
+        if message not in self._told:
+            self._told.add(message)
+            _log.warning("%s", message)
