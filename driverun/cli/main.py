@@ -111,4 +111,4 @@ def main(context: click.Context, verbose: bool) -> None:
     context.ensure_object(App).verbose = verbose
 
 
-from driverun.cli import inspecting, rehearsing, working  # noqa: E402, F401 (they add their commands to `main`)
+from driverun.cli import dev_drive, inspecting, rehearsing, working  # noqa: E402, F401 (they add their commands)

@@ -1,0 +1,61 @@
+"""The command that serves a Drive of one's own: dev-drive."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from driverun.cli.main import main, say
+
+
+@main.command("dev-drive")
+@click.option("--port", default=0, show_default="one that is free", help="Of 127.0.0.1.")
+@click.option(
+    "--state",
+    "state_dir",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder it lives in; it goes on where it was stopped, or killed.",
+)
+@click.option("--latency-ms", type=float, default=0.0, help="Added to every call.")
+@click.option(
+    "--bandwidth-mbps", type=float, default=0.0, help="Million bits a second each way; 0: no limit."
+)
+@click.option("--writes-per-second", type=float, default=0.0, help="Of each account; 0: no limit. Drive: 3.")
+@click.option("--listing-lag-s", type=float, default=0.0, help="Until listings show what happened.")
+@click.option("--quota-gb", type=float, default=15.0, show_default=True, help="Of each account; 0: no limit.")
+@click.option("--fault-rate", type=float, default=0.0, help="The share of calls that meet a fault, 0 to 1.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of ids and of faults.")
+def dev_drive(port: int, state_dir: Path, seed: int, **settings: Any) -> None:
+    """Serve an emulated Google Drive on loopback, for rehearsals and tests.
+
+    Its address is the one line that goes to stdout; DRIVERUN_DRIVE_ENDPOINT takes it. Ctrl-C ends it.
+    """
+    from driverun.errors import UsageError
+
+    try:
+        from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings
+
+        emulator = DriveEmulator(state_dir, port=port, seed=seed, settings=EmulatorSettings(**settings))
+    except ImportError as exc:
+        raise UsageError(
+            f"cannot start the emulator: {exc.name} is not installed. Install driverun with its extra `drive`."
+        ) from exc
+    try:
+        emulator.start()
+    except OSError as exc:
+        raise UsageError(
+            f"cannot listen on 127.0.0.1:{port}: {exc.strerror}. Choose another --port."
+        ) from exc
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    click.echo(emulator.url)
+    say(f"Drive v2, state in {state_dir}; requests are logged to {state_dir / 'requests.jsonl'}")
+    say(f"export DRIVERUN_DRIVE_ENDPOINT={emulator.url}")
+    stopped.wait()
+    emulator.close()
