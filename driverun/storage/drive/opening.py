@@ -9,11 +9,12 @@ from pathlib import Path
 import google.auth
 import google.auth.credentials
 import google.auth.exceptions
+import google.oauth2.credentials
 from google.oauth2 import service_account
 
 from driverun.clock import Clock
 from driverun.errors import RootNotFound, StoreAccessDenied, UsageError
-from driverun.storage.drive.auth import SCOPES, FixedToken, SharedTokens, default_request, drive_of
+from driverun.storage.drive.auth import SCOPES, SharedTokens, default_request, drive_of
 from driverun.storage.drive.client import DriveClient
 from driverun.storage.drive.errors import DriveRefusal, Kind, store_errors
 from driverun.storage.drive.login import stored_login
@@ -59,8 +60,7 @@ class DriveOpening:
         endpoint = environment.get(ENDPOINT_VARIABLE) or None
         if endpoint is not None:
             _refuse_elsewhere(endpoint)
-            token = environment.get(TOKEN_VARIABLE) or EMULATED_TOKEN
-            credentials: google.auth.credentials.Credentials = FixedToken(token)
+            credentials: google.auth.credentials.Credentials = _emulated_login(environment, endpoint)
         else:
             credentials = find_credentials(environment, home=home)
         self._is_robot = isinstance(credentials, service_account.Credentials)
@@ -181,6 +181,18 @@ def find_credentials(environment: Mapping[str, str], *, home: Path) -> google.au
     except google.auth.exceptions.GoogleAuthError as exc:
         raise UsageError(f"cannot use Google Drive: nobody is logged in ({exc}). {_WAYS_IN}") from exc
     return credentials
+
+
+def _emulated_login(environment: Mapping[str, str], endpoint: str) -> google.auth.credentials.Credentials:
+    """Whoever the environment says one is to the emulator, whose tokens name the account."""
+    token = environment.get(TOKEN_VARIABLE) or EMULATED_TOKEN
+    return google.oauth2.credentials.Credentials(
+        token,
+        refresh_token=f"refresh:{token.removeprefix('user:')}",
+        token_uri=f"{endpoint.rstrip('/')}/token",
+        client_id="emulated",
+        client_secret="emulated",
+    )
 
 
 def _refuse_elsewhere(endpoint: str) -> None:

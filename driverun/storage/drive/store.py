@@ -30,6 +30,7 @@ from driverun.storage.names import portable_path
 LISTING_LAG_S = 10.0
 LOOK_AGAIN_S = 30.0  #: a creation believes what is known of its folder for so long
 CLOCK_AGE_S = 600.0  #: for how long Drive's clock is carried on without hearing of it
+_LOOKS_AT_A_CHANGING_FILE = 5
 
 #: Which file of which state a session was opened for: bytes by digest, files by what the filesystem says.
 _Fingerprint = tuple[object, ...]
@@ -179,21 +180,16 @@ class DriveStore:
         portable_path(path)
         with self._errors("read", path):
             entry = self._entry("read", path)
-            address = self._client.media_address(entry.content.file_id)
-            answer, content = self._client.transport.request(address, headers={"accept-encoding": "identity"})
-            if answer.status != 200:
-                refusal = verdict(answer_of(answer, content))
-                if refusal.kind is Kind.ABSENT:
-                    self._tree.lost(entry.content.file_id)
-                raise refusal
-            if not _is_of(io.BytesIO(content), len(content), entry.content):
-                fresh = self._client.get(
-                    entry.content.file_id
-                )  # it may have been replaced since it was listed
-                self._tree.saw(fresh)
-                if not _is_of(io.BytesIO(content), len(content), fresh):
-                    raise DriveRefusal(Kind.LOST, "other bytes arrived than Drive holds")
-            return content
+            stored = entry.content
+            for _ in range(_LOOKS_AT_A_CHANGING_FILE):
+                content = self._content_of(stored)
+                if _is_of(io.BytesIO(content), len(content), stored):
+                    return content
+                stored = self._client.get(stored.file_id)  # it may have been replaced since it was listed
+                self._tree.saw(stored)
+                if _is_of(io.BytesIO(content), len(content), stored):
+                    return content
+            raise DriveRefusal(Kind.LOST, "other bytes arrive than Drive holds")
 
     def download(self, path: str, target: Path) -> ObjectInfo:
         portable_path(path)
@@ -201,7 +197,7 @@ class DriveStore:
             entry = self._entry("download", path)
             if not self._fetched(entry.content, file):
                 fresh = self._fresh(path)
-                is_same = _content_of(fresh.content) == _content_of(entry.content)
+                is_same = _identity(fresh.content) == _identity(entry.content)
                 entry = fresh
                 if not self._fetched(entry.content, file):
                     why = "other bytes arrived than Drive promises" if is_same else "it changes as it is read"
@@ -293,6 +289,16 @@ class DriveStore:
             if now is not None and now.content.file_id == entry.content.file_id:
                 return now
         raise ObjectNotFound(f"cannot look at {path} in {self._location}: nothing is there", path=path)
+
+    def _content_of(self, stored: RemoteFile) -> bytes:
+        address = self._client.media_address(stored.file_id)
+        answer, content = self._client.transport.request(address, headers={"accept-encoding": "identity"})
+        if answer.status == 200:
+            return content
+        refusal = verdict(answer_of(answer, content))
+        if refusal.kind is Kind.ABSENT:
+            self._tree.lost(stored.file_id)
+        raise refusal
 
     def _fetched(self, stored: RemoteFile, file: LocalBytes) -> bool:
         """Fetch the bytes of `stored` into `file`; False if what arrived is not what was promised."""
@@ -419,7 +425,7 @@ def _file_md5(file: LocalBytes) -> str:
     return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _content_of(stored: RemoteFile) -> tuple[object, ...]:
+def _identity(stored: RemoteFile) -> tuple[object, ...]:
     return stored.file_id, stored.size_bytes, stored.sha256, stored.md5
 
 

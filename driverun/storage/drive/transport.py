@@ -114,7 +114,10 @@ class DriveTransport:
         except BaseException:
             answer.close()  # what is left of it belongs to nobody, so the connection is of no more use
             raise
+        if answer.length_remaining:
+            answer.close()  # given back, its rest would be taken for the next answer
         else:
+            answer.drain_conn()
             answer.release_conn()
 
     def _send(self, method: str, uri: str, body: Body, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
