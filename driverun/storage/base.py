@@ -61,9 +61,11 @@ class ObjectStore(Protocol):
         """
 
     def replace(
-        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        """Put `content` in the place of what `path` holds; readers see the old or the new, whole.
+        """Put `content`, or the bytes of the file `content`, in the place of what `path` holds.
+
+        Readers see the old or the new, whole.
 
         `object_id` and `created_at` stay. Only the creator of an object may call this.
 

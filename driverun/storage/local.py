@@ -131,7 +131,7 @@ class LocalStore:
     def replace(
         self,
         path: str,
-        content: bytes,
+        content: bytes | Path,
         *,
         properties: Mapping[str, str] | None = None,  # noqa: ARG002 - a folder keeps none
     ) -> ObjectInfo:

@@ -73,18 +73,19 @@ class MemoryStore:
             return info
 
     def replace(
-        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
+        whole = bytes(content) if isinstance(content, bytes) else content.read_bytes()
         with self._turn:
             old = self._find(path, "replace").info
             info = replace(
                 old,
-                size_bytes=len(content),
+                size_bytes=len(whole),
                 modified_at=self._next_stamp(),
-                sha256=hashlib.sha256(content).hexdigest(),
+                sha256=hashlib.sha256(whole).hexdigest(),
                 properties=old.properties if properties is None else dict(properties),
             )
-            self._stored[path] = _Stored(info=info, content=bytes(content))
+            self._stored[path] = _Stored(info=info, content=whole)
             return info
 
     def read(self, path: str) -> bytes:

@@ -76,7 +76,7 @@ class RetryingStore:
         return self._persist("create", path, attempt)
 
     def replace(
-        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         return self._persist(
             "replace", path, lambda: self._inner.replace(path, content, properties=properties)

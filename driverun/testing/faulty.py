@@ -117,7 +117,7 @@ class FaultyStore:
         return self._run("create", path, lambda: self._inner.create(path, content, properties=properties))
 
     def replace(
-        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         return self._run("replace", path, lambda: self._inner.replace(path, content, properties=properties))
 

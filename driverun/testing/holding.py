@@ -42,7 +42,7 @@ class HoldingStore:
         return self._inner.create(path, content, properties=properties)
 
     def replace(
-        self, path: str, content: bytes, *, properties: Mapping[str, str] | None = None
+        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         return self._inner.replace(path, content, properties=properties)
 

@@ -174,6 +174,19 @@ class ObjectStoreConformance:
             assert before <= replaced.modified_at <= store.now()
             assert replaced.modified_at > created.modified_at
 
+    def test_the_bytes_of_a_file_replace_an_object(self, store: ObjectStore, tmp_path: Path) -> None:
+        content = bytes(range(256)) * 20_001
+        source = tmp_path / "source.bin"
+        source.write_bytes(content)
+        created = store.create("data/one.bin", b"old", properties={"kind": "data"})
+        replaced = store.replace("data/one.bin", source)
+        assert (replaced.size_bytes, replaced.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert (replaced.object_id, replaced.properties) == (created.object_id, created.properties)
+        assert store.read("data/one.bin") == content
+        with pytest.raises(FileNotFoundError):
+            store.replace("data/one.bin", tmp_path / "none.bin")
+        assert store.read("data/one.bin") == content
+
     # Downloading.
 
     def test_a_download_arrives_whole_and_checked(self, store: ObjectStore, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def put(
 ) -> Stored:
     """Create `path` with `content`; what is there already is taken if it is equal, else replaced.
 
-    Only for objects with one writer. Repeating the call after a crash or a lost answer is safe. A replacement
-    is read into memory whole, because the seam replaces bytes only.
+    Only for objects with one writer. Repeating the call after a crash or a lost answer is safe. A file is
+    never in memory whole.
 
     Args:
         sha256: of `content`, where the caller knows it.
@@ -60,8 +60,7 @@ def put(
                 raise exc from None
     if known.size_bytes == _size_of(content) and stored_sha256(store, known) == digest:
         return Stored(info=known, sha256=digest, outcome=Outcome.EQUAL)
-    whole = content if isinstance(content, bytes) else content.read_bytes()
-    return _verified(store.replace(path, whole), digest, Outcome.REPLACED)
+    return _verified(store.replace(path, content), digest, Outcome.REPLACED)
 
 
 def _verified(info: ObjectInfo, digest: str, outcome: Outcome) -> Stored:

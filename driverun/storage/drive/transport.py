@@ -13,6 +13,7 @@ import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, BinaryIO, Protocol
 
 import httplib2
@@ -173,11 +174,8 @@ def pool(*, read_timeout_s: float = READ_TIMEOUT_S, proxy: bool = True) -> urlli
     Args:
         proxy: whether to go by the proxy that the environment names.
     """
-    context = ssl.create_default_context()
-    if ssl.get_default_verify_paths().cafile is None and not context.get_ca_certs():
-        context.load_verify_locations(httplib2.certs.where())  # a Python without the system's, as on macOS
     options: dict[str, Any] = {
-        "ssl_context": context,
+        "ssl_context": _verifying(),
         "retries": False,
         "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
         "maxsize": POOL_SIZE,
@@ -186,6 +184,15 @@ def pool(*, read_timeout_s: float = READ_TIMEOUT_S, proxy: bool = True) -> urlli
     }
     address = urllib.request.getproxies().get("https") if proxy else None
     return urllib3.ProxyManager(address, **options) if address else urllib3.PoolManager(**options)
+
+
+@lru_cache(maxsize=1)
+def _verifying() -> ssl.SSLContext:
+    """One for all connections: loading the certificates takes longer than everything else at the start."""
+    context = ssl.create_default_context()
+    if ssl.get_default_verify_paths().cafile is None and not context.get_ca_certs():
+        context.load_verify_locations(httplib2.certs.where())  # a Python without the system's, as on macOS
+    return context
 
 
 def is_loopback(uri: str) -> bool:
