@@ -89,14 +89,9 @@ def _store_at(address: RootAddress, here: Surroundings, *, make: bool = False) -
 def _drive_store_at(
     address: DrivePathAddress | DriveFolderAddress, here: Surroundings, *, make: bool
 ) -> ObjectStore:
-    try:
-        from driverun.storage.drive.opening import (
-            DriveOpening,
-        )  # takes a second, which local roots do not pay
-    except ModuleNotFoundError as exc:
-        raise UsageError(
-            f"cannot open {address}: {exc.name} is not installed. pip install 'driverun[drive]'"
-        ) from exc
+    _require_drive(f"open {address}")
+    from driverun.storage.drive.opening import DriveOpening
+
     opening = DriveOpening(address, environment=here.environment, home=here.home, clock=here.clock)
     return persist(
         lambda: opening.open(make=make),
@@ -152,6 +147,47 @@ def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool
             if store.read(path) != content:
                 store.replace(path, content)
     return store, is_new
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveLogin:
+    """What `driverun login` has done."""
+
+    file: Path
+    warning: str  #: what may end the login
+
+
+def log_in_to_drive(
+    client_file: Path | None, here: Surroundings, *, show: Callable[[str], None]
+) -> DriveLogin:
+    """Have a person allow access to their Drive, in a browser of this machine, and keep the login.
+
+    Args:
+        client_file: of an OAuth client of theirs; None: the one of the login that is there.
+        show: is called with the address to be opened.
+
+    Raises:
+        UsageError: the file is none, or access was not allowed; the login that was there stays.
+        TransientStoreError: Google is out of reach.
+    """
+    _require_drive("log in")
+    from driverun.storage.drive.login import SEVEN_DAYS, ClientFile, log_in, login_file, stored_client
+
+    file = login_file(here.environment, home=here.home)
+    client = ClientFile.read(client_file) if client_file is not None else stored_client(file)
+    log_in(client, file, show=show)
+    return DriveLogin(file=file, warning=SEVEN_DAYS)
+
+
+def _require_drive(doing: str) -> None:
+    try:
+        import driverun.storage.drive.opening  # noqa: F401 - takes a second, which local roots do not pay
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("driverun"):
+            raise
+        raise UsageError(
+            f"cannot {doing}: {exc.name} is not installed. pip install 'driverun[drive]'"
+        ) from exc
 
 
 def open_client(option: str | None, here: Surroundings) -> Client:

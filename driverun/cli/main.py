@@ -65,7 +65,8 @@ def root_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="ROOT",
         expose_value=False,
         callback=_take_root,
-        help="The root: a folder. Default: $DRIVERUN_ROOT, else the nearest one above the current folder.",
+        help="The root: a folder, gdrive:path/under/My Drive or gdrive://FOLDER_ID. "
+        "Default: $DRIVERUN_ROOT, else the nearest one above the current folder.",
     )(function)
 
 
@@ -111,4 +112,4 @@ def main(context: click.Context, verbose: bool) -> None:
     context.ensure_object(App).verbose = verbose
 
 
-from driverun.cli import dev_drive, inspecting, rehearsing, working  # noqa: E402, F401 (they add their commands)
+from driverun.cli import dev_drive, inspecting, login, rehearsing, working  # noqa: E402, F401 (they add their commands)

@@ -22,9 +22,9 @@ from typing import Any
 
 import google.oauth2.credentials
 
-from driverun.errors import UsageError
+from driverun.errors import TransientStoreError, UsageError
 from driverun.storage.drive.auth import SCOPES
-from driverun.storage.drive.errors import Answer, foreign_errors
+from driverun.storage.drive.errors import Answer, DriveRefusal, foreign_errors
 from driverun.storage.drive.transport import is_loopback, pool
 
 LOGIN_FILE = "drive-login.json"  #: below the user's config folder
@@ -100,14 +100,39 @@ def stored_login(
     file = login_file(environment, home=home)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        login: google.oauth2.credentials.Credentials = (
-            google.oauth2.credentials.Credentials.from_authorized_user_info(content, scopes=list(SCOPES))
+        return google.oauth2.credentials.Credentials(
+            None,
+            refresh_token=content["refresh_token"],
+            client_id=content["client_id"],
+            client_secret=content["client_secret"],
+            token_uri=content["token_uri"],
+            scopes=list(SCOPES),
         )
-        return login
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, TypeError, KeyError) as exc:
         raise UsageError(f"cannot use the login in {file}: {exc}. Log in again: driverun login") from exc
+
+
+def stored_client(file: Path) -> ClientFile:
+    """The client of the login in `file`, to log in with again.
+
+    Raises:
+        UsageError: nobody has logged in here yet.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return ClientFile(
+            client_id=str(content["client_id"]),
+            client_secret=str(content["client_secret"]),
+            auth_address=str(content["auth_uri"]),
+            token_address=str(content["token_uri"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise UsageError(
+            "cannot log in: which OAuth client is to be used? Give its file, once: driverun login --client-file "
+            "client.json. docs/drive.md tells step by step how to get one."
+        ) from exc
 
 
 def log_in(client: ClientFile, file: Path, *, show: Callable[[str], None]) -> None:
@@ -118,7 +143,7 @@ def log_in(client: ClientFile, file: Path, *, show: Callable[[str], None]) -> No
 
     Raises:
         UsageError: access was not allowed, or nobody came within PATIENCE_S; `file` was not touched.
-        DriveRefusal: Google's login service is out of reach.
+        TransientStoreError: Google's login service is out of reach.
     """
     verifier, state = secrets.token_urlsafe(64), secrets.token_urlsafe(24)
     with _listening(state) as listener:
@@ -136,7 +161,10 @@ def log_in(client: ClientFile, file: Path, *, show: Callable[[str], None]) -> No
         }
         show(f"{client.auth_address}?{urllib.parse.urlencode(question)}")
         code = listener.wait()
-    answer = _exchanged(client, code, verifier, listener.address)
+    try:
+        answer = _exchanged(client, code, verifier, listener.address)
+    except DriveRefusal as exc:
+        raise TransientStoreError(f"cannot log in: {exc.text}. Try again.") from exc
     if not set(SCOPES) <= set(str(answer.get("scope", "")).split()):
         raise UsageError(
             "cannot log in: access to Drive was not allowed. Try again, and tick the box for Drive."
@@ -151,6 +179,7 @@ def log_in(client: ClientFile, file: Path, *, show: Callable[[str], None]) -> No
             "client_secret": client.client_secret,
             "refresh_token": answer["refresh_token"],
             "token_uri": client.token_address,
+            "auth_uri": client.auth_address,
         },
     )
 
