@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from driverun.clock import Clock, SystemClock
 from driverun.testing.drive_emulator.accounts import Accounts
@@ -85,7 +84,7 @@ class DriveEmulator:
         """
         self._server = Server(
             self._port,
-            handle=self._handle,
+            handle=self.handle,
             down=self._service.down,
             settings=self.settings,
             clock=self._clock,
@@ -156,6 +155,7 @@ class DriveEmulator:
         """Let every resumable session be expired."""
         self._sessions.expire()
 
-    def _handle(self, request: Request) -> Outcome:
-        answer: Any = self._admin.answer(request)
+    def handle(self, request: Request) -> Outcome:
+        """Answer one request, of whatever kind; every request of the server passes here."""
+        answer = self._admin.answer(request)
         return Outcome(answer=answer) if answer is not None else self._service.handle(request)

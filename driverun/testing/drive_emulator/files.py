@@ -117,7 +117,7 @@ class Files:
             parent = self._parent_for(call)
             self._new_id(call)
             kind = call.body.get("mimeType") or ""
-            if size_bytes or not kind.startswith(GOOGLE_PREFIX):
+            if kind not in (FOLDER, SHORTCUT):
                 self.check_quota(call.account, size_bytes, drive_id=parent.drive_id)
 
     def insert(self, call: Call) -> Reply:
@@ -133,7 +133,7 @@ class Files:
                 mime_type = _converted(media.mime_type)
             if mime_type.startswith(GOOGLE_PREFIX):
                 self._check_google_type(call, mime_type)
-            else:
+            if mime_type not in (FOLDER, SHORTCUT):
                 self.check_quota(
                     call.account, media.sums.size_bytes if media else 0, drive_id=parent.drive_id
                 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from driverun.clock import Clock
 from driverun.testing.drive_emulator.accounts import Accounts, GrantRefused, Identity, bad_credentials
+from driverun.testing.drive_emulator.batching import BOUNDARY, read_batch, write_batch
+from driverun.testing.drive_emulator.belonging import Belonging, Properties
 from driverun.testing.drive_emulator.calls import Answer, Call, Media, Reply
 from driverun.testing.drive_emulator.contract import Contract, Match, Method
+from driverun.testing.drive_emulator.drives import Drives
 from driverun.testing.drive_emulator.faults import BEFORE, Fault, Faults, Subject
 from driverun.testing.drive_emulator.fields import Mask, apply_mask, check_mask, parse_mask, wanted_names
 from driverun.testing.drive_emulator.files import Files, Handler
@@ -21,9 +25,20 @@ from driverun.testing.drive_emulator.pacing import Line, WriteLimit
 from driverun.testing.drive_emulator.refusals import Refusal, html_page, refusal_of
 from driverun.testing.drive_emulator.requestlog import RequestLog
 from driverun.testing.drive_emulator.settings import EmulatorSettings
+from driverun.testing.drive_emulator.sharing import Permissions
 from driverun.testing.drive_emulator.state import State
 from driverun.testing.drive_emulator.uploads import Read, Session, Sessions, read_multipart, receive_whole
 
+#: Where Google's own libraries look for tokens, and the page on which a person consents.
+_OAUTH_PATHS = {
+    "/token": "token",
+    "/o/oauth2/token": "token",
+    "/oauth2/v4/token": "token",
+    "/o/oauth2/auth": "consent",
+    "/o/oauth2/v2/auth": "consent",
+    "/revoke": "revoke",
+    "/o/oauth2/revoke": "revoke",
+}
 JSON_TYPE = "application/json; charset=UTF-8"
 #: Bytes of JSON that one call may carry.
 BODY_LIMIT = 4 << 20
@@ -69,11 +84,10 @@ class _Progress:
     client: str = ""
     fault: Fault | None = None
     is_download: bool = False
-    is_free: bool = False  #: neither paced nor faulty nor logged, as the admin path is
     identity: Identity | None = None
     refusal: Refusal | None = None
     match: Match | None = None
-    session_id: str | None = field(default=None)
+    session_id: str | None = None
 
 
 class Service:
@@ -110,7 +124,16 @@ class Service:
         listing = Listing(self._state, files)
         changes = Changes(self._state, files)
         revisions = Revisions(self._state, files)
-        return {
+        permissions = Permissions(self._state, files)
+        belonging = Belonging(self._state, files)
+        properties = Properties(self._state, files)
+        handlers: dict[str, Handler] = {}
+        for name, is_old in (("drives", False), ("teamdrives", True)):
+            drives = Drives(self._state, files, old_name=is_old)
+            for verb in ("list", "get", "insert", "update", "delete", "hide", "unhide"):
+                if f"drive.{name}.{verb}" in self._contract.methods:
+                    handlers[f"drive.{name}.{verb}"] = getattr(drives, verb)
+        return handlers | {
             "drive.files.get": files.get,
             "drive.files.list": listing.files,
             "drive.files.insert": files.insert,
@@ -125,6 +148,26 @@ class Service:
             "drive.files.export": files.export,
             "drive.files.generateIds": files.generate_ids,
             "drive.children.list": listing.children,
+            "drive.children.get": belonging.child,
+            "drive.children.insert": belonging.insert_child,
+            "drive.children.delete": belonging.delete_child,
+            "drive.parents.list": belonging.parents,
+            "drive.parents.get": belonging.parent,
+            "drive.parents.insert": belonging.insert_parent,
+            "drive.parents.delete": belonging.delete_parent,
+            "drive.properties.list": properties.list,
+            "drive.properties.get": properties.get,
+            "drive.properties.insert": properties.insert,
+            "drive.properties.update": properties.update,
+            "drive.properties.patch": properties.update,
+            "drive.properties.delete": properties.delete,
+            "drive.permissions.list": permissions.list,
+            "drive.permissions.get": permissions.get,
+            "drive.permissions.insert": permissions.insert,
+            "drive.permissions.update": permissions.update,
+            "drive.permissions.patch": permissions.update,
+            "drive.permissions.delete": permissions.delete,
+            "drive.permissions.getIdForEmail": permissions.id_for_email,
             "drive.changes.getStartPageToken": changes.start_page_token,
             "drive.changes.list": changes.list,
             "drive.changes.get": changes.get,
@@ -170,8 +213,8 @@ class Service:
         except Refusal as refusal:
             progress.refusal = refusal
         session_id = request.parameter("upload_id")
-        if request.path in ("/token", "/o/oauth2/token", "/oauth2/v4/token"):
-            progress.method_id = "token"
+        if request.path in _OAUTH_PATHS:
+            progress.method_id = _OAUTH_PATHS[request.path]
         elif request.path == self._contract.batch_path:
             progress.method_id = "batch"
         elif session_id is not None and "/upload/" in request.path:
@@ -284,8 +327,15 @@ class Service:
 
     def _work(self, request: Request, progress: _Progress) -> Answer:
         try:
-            if progress.method_id == "token":
-                return self._token(request)
+            match progress.method_id:
+                case "token":
+                    return self._token(request)
+                case "consent":
+                    return self._consent(request)
+                case "revoke":
+                    return self._revoke(request)
+                case "batch":
+                    return self._batch(request)
             if progress.session_id is not None:
                 return self._continue_upload(request, progress.session_id)
             if progress.refusal is not None:
@@ -489,6 +539,51 @@ class Service:
         except GrantRefused as refused:
             status, reply = 400, {"error": refused.code, "error_description": str(refused)}
         return Answer(status=status, headers={"Content-Type": JSON_TYPE}, body=json.dumps(reply).encode())
+
+    def _consent(self, request: Request) -> Answer:
+        """Send a browser back with a code, as if a person had said yes; `login_hint` says who it was."""
+        account = request.parameter("login_hint") or "user@example.com"
+        back = {"code": f"code:{account}"}
+        if (given := request.parameter("state")) is not None:
+            back["state"] = given
+        target = request.parameter("redirect_uri") or ""
+        if not target:
+            raise Refusal(400, "invalid_request", "Missing required parameter: redirect_uri")
+        joint = "&" if "?" in target else "?"
+        return Answer(status=302, headers={"Location": target + joint + urlencode(back)})
+
+    def _revoke(self, request: Request) -> Answer:
+        form = dict(parse_qsl(_read_all(request.read).decode("utf-8", errors="replace")))
+        token = request.parameter("token") or form.get("token")
+        if not token:
+            raise Refusal(400, "invalid_request", "Missing required parameter: token")
+        self._accounts.revoke(token)
+        return Answer(status=200, headers={"Content-Type": JSON_TYPE}, body=b"{}")
+
+    # Batches
+
+    def _batch(self, request: Request) -> Answer:
+        """Answer calls one after the other; each is logged, paced and faulty by itself."""
+        parts = read_batch(_read_all(request.read), request.headers.get("content-type", ""))
+        answers: list[tuple[str, int, Mapping[str, str], bytes]] = []
+        for part in parts:
+            target = urlsplit(part.target)
+            inner = replace(
+                request,
+                verb=part.verb,
+                path=target.path,
+                query=parse_qsl(target.query, keep_blank_values=True),
+                headers={"authorization": request.headers.get("authorization", ""), **part.headers},
+                length_bytes=len(part.body),
+                read=io.BytesIO(part.body).read,
+                read_bytes=0,
+            )
+            answer = self.handle(inner).answer
+            if answer is None or answer.content is not None:
+                answer = _refused(refusal_of(503))
+            answers.append((part.content_id, answer.status, answer.headers, answer.body))
+        headers = {"Content-Type": f"multipart/mixed; boundary={BOUNDARY}"}
+        return Answer(status=200, headers=headers, body=write_batch(answers))
 
 
 def _refused(refusal: Refusal) -> Answer:

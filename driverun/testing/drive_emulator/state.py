@@ -124,6 +124,7 @@ class State:
             "WITHOUT ROWID"
         )
         self._depth = 0
+        self._doomed: list[str] = []
         starts = int(self.entry("meta", "starts") or 0)
         with self.writing():
             self.set_entry("meta", "starts", starts + 1)
@@ -181,6 +182,10 @@ class State:
         self._depth -= 1
         if self._depth == 0:
             self._db.execute("COMMIT" if keep else "ROLLBACK")
+            # Only now: a process that is killed before must find the bytes of what it still has on record.
+            for blob in self._doomed if keep else ():
+                self.blobs.delete(blob)
+            self._doomed.clear()
         self.lock.release()
 
     def entry(self, kind: str, name: str) -> Any:
@@ -227,8 +232,8 @@ class State:
                 self.listed.put(record)
             elif announce:
                 self._announce(record.id, record, drive_id=record.drive_id)
-        if before is not None:
-            self._drop_blobs(before, record)
+            if before is not None:
+                self._doom_blobs(before, record)
         return record
 
     def remove_file(self, file_id: str, *, audience: tuple[str, ...]) -> None:
@@ -241,7 +246,7 @@ class State:
             self._db.execute("DELETE FROM record WHERE kind = 'file' AND id = ?", (file_id,))
             self._write("gone", file_id, 1)
             self._announce(file_id, None, drive_id=before.drive_id, audience=audience)
-        self._drop_blobs(before, None)
+            self._doom_blobs(before, None)
 
     def put_drive(self, record: DriveRecord) -> None:
         with self.writing():
@@ -413,11 +418,11 @@ class State:
                 kept.append(revision)
         return tuple(kept)
 
-    def _drop_blobs(self, before: FileRecord, after: FileRecord | None) -> None:
+    def _doom_blobs(self, before: FileRecord, after: FileRecord | None) -> None:
         kept = {revision.blob for revision in after.revisions} if after is not None else set()
         for revision in before.revisions:
             if revision.blob not in kept:
-                self.blobs.delete(revision.blob)
+                self._doomed.append(revision.blob)
 
     def _write(self, kind: str, name: str, body: Any) -> None:
         self._db.execute(
