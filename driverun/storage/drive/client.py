@@ -23,7 +23,7 @@ from driverun.storage.drive.transport import DriveTransport
 T = TypeVar("T")
 
 PAGE = 1000  #: files a page, Drive's most
-FOLDERS_A_QUERY = 50  #: parents that one query may name; longer ones are refused as too complex
+FOLDERS_A_QUERY = 20  #: parents that one query may name; the address of a request stays below 2048 characters
 _BYTES = "application/octet-stream"
 _BUSY_PAUSE_S = 1.0  # for all threads, where Drive does not say how long
 

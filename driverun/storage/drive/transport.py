@@ -127,10 +127,11 @@ class DriveTransport:
         if isinstance(body, bytes):
             headers.setdefault("content-length", str(len(body)))
             body = io.BytesIO(body)  # sent block by block, so that the timeout is for a block, not the whole
-        start = body.tell() if body is not None else 0
+        can_repeat = body is None or hasattr(body, "tell")
+        start = body.tell() if body is not None and can_repeat else 0
         token = self._tokens.token()
         answer = self._send_following(method, uri, body, headers, token)
-        if answer.status != 401:
+        if answer.status != 401 or not can_repeat:
             return answer
         answer.drain_conn()
         answer.release_conn()

@@ -135,7 +135,7 @@ class RemoteTree:
     def entries(self, folder: str, *, recursive: bool) -> list[tuple[str, Entry]]:
         """The files in the folder, with their paths. One request where the folders are known already."""
         with self._turn:
-            if not self._begin() and not self._relist_due(folder, recursive=recursive):
+            if not self._begin() and not (self._relist_due(folder, recursive=recursive) and not recursive):
                 self._poll(self._shared_s)
             found: list[tuple[str, Entry]] = []
             level = [(folder, self._folders(folder), frozenset[str]())]
@@ -392,7 +392,7 @@ class RemoteTree:
         self._polled_s = started_s
 
     def _relist_due(self, folder: str, *, recursive: bool) -> bool:
-        """List anew what is due of the folder, which counts as a poll of it. True if anything was."""
+        """List anew what is due of the folder. True if anything was, which is as good as a poll of one folder."""
         now_s = self._clock.monotonic()
         refs = self._folders(folder)
         due = []

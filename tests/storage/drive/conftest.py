@@ -4,8 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+
+from driverun.testing.clock import FakeClock
+from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings
 
 
 @dataclass
@@ -84,3 +88,16 @@ def server() -> Iterator[ScriptedServer]:
     server = ScriptedServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, clock: FakeClock) -> Iterator[DriveEmulator]:
+    """A Drive whose time passes by two milliseconds a request."""
+    settings = EmulatorSettings(latency_ms=2.0, hang_s=0.0)
+    with DriveEmulator(tmp_path / "drive", clock=clock, settings=settings) as emulator:
+        yield emulator
