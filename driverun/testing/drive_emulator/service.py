@@ -252,7 +252,12 @@ class Service:
     def _before(self, request: Request, progress: _Progress) -> Outcome | None:
         """Return how a request ends that meets its fault before the work; None: it goes on."""
         fault = progress.fault
-        if fault is None or fault.side != BEFORE or fault.after_bytes is not None:
+        if (
+            fault is None
+            or fault.side != BEFORE
+            or fault.kind == "bandwidth"
+            or fault.after_bytes is not None
+        ):
             return None
         if fault.kind == "expire_token":
             self._accounts.expire(progress.account or None)
