@@ -112,6 +112,10 @@ class Person:
             fileId=file_id, body=body, sendNotificationEmails=False, supportsAllDrives=True
         ).execute()
 
+    def children(self, folder_id: str) -> list[str]:
+        found = self._service.files().list(q=f"'{folder_id}' in parents").execute()
+        return [str(each["id"]) for each in found["items"]]
+
     def make_shared_drive(self, name: str) -> str:
         return str(self._service.drives().insert(requestId=name, body={"name": name}).execute()["id"])
 
