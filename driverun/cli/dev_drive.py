@@ -11,9 +11,13 @@ import click
 
 from driverun.cli.main import main, say
 
+FROM_ZERO = click.FloatRange(min=0)
+
 
 @main.command("dev-drive")
-@click.option("--port", default=0, show_default="one that is free", help="Of 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default="one that is free", help="Of 127.0.0.1."
+)
 @click.option(
     "--state",
     "state_dir",
@@ -21,14 +25,23 @@ from driverun.cli.main import main, say
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder it lives in; it goes on where it was stopped, or killed.",
 )
-@click.option("--latency-ms", type=float, default=0.0, help="Added to every call.")
+@click.option("--latency-ms", type=FROM_ZERO, default=0.0, help="Added to every call.")
 @click.option(
-    "--bandwidth-mbps", type=float, default=0.0, help="Million bits a second each way; 0: no limit."
+    "--bandwidth-mbps", type=FROM_ZERO, default=0.0, help="Million bits a second each way; 0: no limit."
 )
-@click.option("--writes-per-second", type=float, default=0.0, help="Of each account; 0: no limit. Drive: 3.")
-@click.option("--listing-lag-s", type=float, default=0.0, help="Until listings show what happened.")
-@click.option("--quota-gb", type=float, default=15.0, show_default=True, help="Of each account; 0: no limit.")
-@click.option("--fault-rate", type=float, default=0.0, help="The share of calls that meet a fault, 0 to 1.")
+@click.option(
+    "--writes-per-second", type=FROM_ZERO, default=0.0, help="Of each account; 0: no limit. Drive: 3."
+)
+@click.option("--listing-lag-s", type=FROM_ZERO, default=0.0, help="Until listings show what happened.")
+@click.option(
+    "--quota-gb", type=FROM_ZERO, default=15.0, show_default=True, help="Of each account; 0: no limit."
+)
+@click.option(
+    "--fault-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="The share of calls that meet a fault, 0 to 1.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of ids and of faults.")
 def dev_drive(port: int, state_dir: Path, seed: int, **settings: Any) -> None:
     """Serve an emulated Google Drive on loopback, for rehearsals and tests.

@@ -183,3 +183,10 @@ def test_the_filesystem_of_a_folder_and_of_a_shared_drive(
         assert filesystem.find(root) == [f"{root}/sub/a.txt"]
         filesystem.rm_file(f"{root}/sub/a.txt")
         assert filesystem.find(root) == []
+
+
+def test_a_query_too_long_for_an_address_is_sent_as_a_post(drive: Any, emulator: DriveEmulator) -> None:
+    made = created(drive, "a.txt", "x")
+    query = " or ".join(["title = 'a.txt'"] * 200)
+    assert [one["id"] for one in drive.ListFile({"q": query}).GetList()] == [made["id"]]
+    assert (emulator.requests[-1].method_id, emulator.requests[-1].verb) == ("drive.files.list", "GET")

@@ -89,19 +89,17 @@ class DriveEmulator:
             settings=self.settings,
             clock=self._clock,
         )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="dev-drive", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve, name="dev-drive", daemon=True)
         self._thread.start()
         return self
 
     def close(self) -> None:
         """Stop listening, close every connection, and let go of the folder."""
-        if self._server is not None:
+        if self._server is not None and self._thread is not None:
             self._server.stop()
-            self._server = None
-        if self._thread is not None:
             self._thread.join()
+            self._server.end()
+            self._server = None
         with self.state.lock:
             self.requests.close()
             self.state.close()

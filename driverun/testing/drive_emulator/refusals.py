@@ -116,7 +116,7 @@ def refusal_of(status: int, reason: str = "", message: str = "") -> Refusal:
 
 def not_found(file_id: str) -> Refusal:
     """There is no such file, or none that the account may know of; Drive makes no difference."""
-    return Refusal(404, "notFound", f"File not found: {file_id}", location="file")
+    return Refusal(404, "notFound", f"File not found: {file_id}", location="file", location_type="other")
 
 
 def invalid_value(location: str, message: str = "Invalid Value") -> Refusal:

@@ -79,10 +79,23 @@ class Server(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
+    def serve(self) -> None:
+        """Take connections until `stop` is called; `serve_forever` would see that up to half a second later."""
+        while not self.stopping.is_set():
+            try:
+                request, address = self.get_request()
+            except OSError:
+                continue
+            self.process_request(request, address)
+
     def stop(self) -> None:
         """Take no more calls, and close every connection."""
         self.stopping.set()
-        self.shutdown()
+        with contextlib.suppress(OSError):  # wakes `serve`, which waits for a connection
+            socket.create_connection((LOOPBACK, self.server_port), timeout=1).close()
+
+    def end(self) -> None:
+        """Close every socket; `serve` has returned."""
         self.server_close()
         with self._turn:
             for connection in self._connections:
@@ -136,9 +149,13 @@ class Connection(socketserver.StreamRequestHandler):
         outcome = self.server.handle_api(request)
         if outcome.answer is None:
             return False
-        keep = headers.get("connection", "").lower() != "close" and version == "HTTP/1.1"
-        keep = keep and outcome.cut_at is None and body.drain()
-        return self._send(verb, outcome, keep=keep) and keep
+        try:
+            keep = headers.get("connection", "").lower() != "close" and version == "HTTP/1.1"
+            keep = keep and outcome.cut_at is None and body.drain()
+            return self._send(verb, outcome, keep=keep) and keep
+        finally:
+            if outcome.answer.content is not None:
+                outcome.answer.content.stream.close()
 
     def _head(self) -> tuple[str, str, str, dict[str, str]] | None:
         line = self.rfile.readline(LINE_LIMIT)
@@ -185,23 +202,23 @@ class Connection(socketserver.StreamRequestHandler):
             self.server.down.carry(len(body), mbps=mbps)
             self._send_raw(answer.status, headers, body, length=length)
             return True
-        with answer.content.stream as stream:
-            stream.seek(answer.content.start)
-            self._send_raw(answer.status, headers, b"", length=length)
-            sent = 0
-            if not outcome.corrupt and mbps <= 0:
-                if until:
-                    self.connection.sendfile(stream, answer.content.start, until)
-                return True
-            while sent < until:
-                piece = stream.read(min(PIECE_BYTES, until - sent))
-                if not piece:
-                    return False
-                if outcome.corrupt and sent == 0:
-                    piece = _corrupted(piece)
-                self.server.down.carry(len(piece), mbps=mbps)
-                self.connection.sendall(piece)
-                sent += len(piece)
+        stream = answer.content.stream
+        stream.seek(answer.content.start)
+        self._send_raw(answer.status, headers, b"", length=length)
+        if not outcome.corrupt and mbps <= 0:
+            if until:
+                self.connection.sendfile(stream, answer.content.start, until)
+            return True
+        sent = 0
+        while sent < until:
+            piece = stream.read(min(PIECE_BYTES, until - sent))
+            if not piece:
+                return False
+            if outcome.corrupt and sent == 0:
+                piece = _corrupted(piece)
+            self.server.down.carry(len(piece), mbps=mbps)
+            self.connection.sendall(piece)
+            sent += len(piece)
         return True
 
     def _send_raw(
