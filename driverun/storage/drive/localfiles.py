@@ -79,7 +79,7 @@ class Window(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def part_of(target: Path) -> Iterator[tuple[Path, LocalBytes]]:
+def part_of(target: Path) -> Iterator[tuple[Path, io.BufferedRandom]]:
     """A new file beside `target`, open for reading and writing, which is gone after the block unless renamed.
 
     Raises:

@@ -15,7 +15,10 @@ from driverun.storage.drive.localfiles import LocalBytes, Window
 from driverun.storage.drive.transport import DriveTransport
 
 SMALL_BYTES = 5_000_000  #: up to here one request does it all
-CHUNK_BYTES = 32 << 20  #: of a session; a multiple of 256 KiB, as Drive demands
+#: Of one request of a session, in multiples of 256 KiB, as Drive demands. Each that gets through doubles the next, so
+#: that a large file is not held up by round trips, and a bad line does not have to send much again.
+FIRST_CHUNK_BYTES = 16 << 20
+LONGEST_CHUNK_BYTES = 128 << 20
 
 
 class SessionLost(Exception):
@@ -30,6 +33,7 @@ class UploadSession:
         self._address = address
         self._size_bytes = size_bytes
         self._position: int | None = 0  # how many bytes Drive has; None: to be asked
+        self._chunk_bytes = FIRST_CHUNK_BYTES
         self._told = 0  # how many it had when `send` failed last
 
     def send(self, source: LocalBytes) -> Mapping[str, Any]:
@@ -47,18 +51,21 @@ class UploadSession:
         except DriveRefusal as exc:
             confirmed = self._position or 0
             self._position = None
+            self._chunk_bytes = FIRST_CHUNK_BYTES
             exc.made_progress = confirmed > self._told
             self._told = max(self._told, confirmed)
             raise
 
     def _send_chunk(self, source: LocalBytes, position: int) -> Mapping[str, Any] | None:
-        length = min(CHUNK_BYTES, self._size_bytes - position)
+        length = min(self._chunk_bytes, self._size_bytes - position)
         end = position + length
         headers = {
             "content-length": str(length),
             "content-range": f"bytes {position}-{end - 1}/{self._size_bytes}",
         }
-        return self._put(headers, Window(source, position, length))
+        done = self._put(headers, Window(source, position, length))
+        self._chunk_bytes = min(2 * self._chunk_bytes, LONGEST_CHUNK_BYTES)
+        return done
 
     def _ask(self) -> Mapping[str, Any] | None:
         return self._put({"content-length": "0", "content-range": f"bytes */{self._size_bytes}"}, None)

@@ -25,7 +25,8 @@ CHUNK = 4 * QUARTER
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr(uploads, "FIRST_CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr(uploads, "LONGEST_CHUNK_BYTES", CHUNK)
     monkeypatch.setattr(downloads, "RANGE_BYTES", CHUNK)
 
 
@@ -63,6 +64,23 @@ def test_a_large_file_goes_in_pieces(
     assert cost.methods == ["files.insert", *["upload"] * 6]
     assert (created.sha256, created.size_bytes) == (sha256(content), len(content))
     assert emulator.content(created.object_id) == content
+
+
+def test_pieces_that_get_through_are_followed_by_larger_ones(
+    emulator: DriveEmulator,
+    clock: FakeClock,
+    store: DriveStore,
+    source: Path,
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploads, "FIRST_CHUNK_BYTES", QUARTER)
+    monkeypatch.setattr(uploads, "LONGEST_CHUNK_BYTES", 4 * QUARTER)
+    emulator.faults.add(Fault(kind="drop", method="upload", skip=3))
+    created = patient(store, clock).create("runs/pack", source)
+    assert emulator.content(created.object_id) == content
+    sizes = [each.request_bytes for each in emulator.requests if each.method_id == "upload" and each.status]
+    assert [size // QUARTER for size in sizes[:8]] == [1, 2, 4, 0, 1, 2, 4, 4]
 
 
 @pytest.mark.parametrize("after_bytes", [0, 1, QUARTER, CHUNK // 2 + 5, CHUNK - 1])
