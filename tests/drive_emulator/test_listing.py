@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driverun.testing.clock import FakeClock
-from driverun.testing.drive_emulator import DriveEmulator
+from driverun.testing.drive_emulator import DriveEmulator, Fault
 from tests.drive_emulator.conftest import CheckedEmulator
 from tests.drive_emulator.speaking import Speaker
 
@@ -175,3 +175,25 @@ def test_the_folder_of_an_application_is_apart(alice: Speaker) -> None:
     assert titles(alice) == []
     assert titles(alice, spaces="appDataFolder") == ["hidden"]
     assert titles(alice, q="'appDataFolder' in parents") == ["hidden"]
+
+
+def test_one_listing_may_be_stale(alice: Speaker, emulator: DriveEmulator, clock: FakeClock) -> None:
+    folder = alice.folder()
+    old, gone, moved = (alice.insert(name) for name in ("old", "gone", "moved"))
+    clock.advance(seconds=60)
+    newest = alice.call("GET", "changes/startPageToken").json
+    alice.insert("new")
+    alice.call("PATCH", f"files/{old['id']}", {"title": "renamed"})
+    alice.call("DELETE", f"files/{gone['id']}")
+    alice.call("PATCH", f"files/{moved['id']}", {"parents": [{"id": folder["id"]}]})
+    inside = f"'{folder['id']}' in parents"
+    fresh = alice.call("GET", "changes/startPageToken").json["startPageToken"]
+    emulator.faults.add(Fault(kind="stale", seconds=30, times=5))
+    assert alice.call("GET", f"files/{gone['id']}").status == 404  # a get is never stale
+    assert sorted(titles(alice)) == ["folder", "gone", "moved", "old"]
+    assert titles(alice, q=inside) == []
+    assert alice.call("GET", "changes/startPageToken").json == newest
+    assert alice.call("GET", "changes", pageToken=newest["startPageToken"]).json["items"] == []
+    assert alice.call("GET", "changes", pageToken=fresh).json["newStartPageToken"] == fresh
+    assert sorted(titles(alice)) == ["folder", "moved", "new", "renamed"]
+    assert titles(alice, q=inside) == ["moved"]

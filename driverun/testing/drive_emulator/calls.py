@@ -40,6 +40,7 @@ class Call:
     media: Media | None = None
     wanted: frozenset[str] | None = None
     wanted_in_items: frozenset[str] | None = None
+    stale_s: float = 0.0  #: how far back a listing looks, on order
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a parameter."""

@@ -20,13 +20,24 @@ KINDS = {
     "empty_body": "200 with nothing in it",
     "truncate": "the answer ends half-way, and the connection is closed",
     "corrupt": "one byte of a download is another one",
+    "stale": "a listing shows what was there `seconds` ago",
     "expire_token": "every token of the account is expired from now on",
     "latency": "the call takes `seconds` longer",
     "bandwidth": "the bytes of the answer and of the request pass at `mbps`",
 }
 #: Which of them make sense on one side of the work only.
-ONLY_BEFORE = frozenset({"expire_token", "bandwidth"})
+ONLY_BEFORE = frozenset({"expire_token", "bandwidth", "stale"})
 ONLY_AFTER = frozenset({"empty_body", "truncate", "corrupt"})
+
+#: What may be stale.
+LISTINGS = frozenset(
+    {
+        "drive.files.list",
+        "drive.children.list",
+        "drive.changes.list",
+        "drive.changes.getStartPageToken",
+    }
+)
 
 #: What `fault_rate` draws from: everything after which a client that tries again succeeds.
 DRAWN: Sequence[tuple[str, str]] = (
@@ -69,7 +80,7 @@ class Fault:
     skip: int = 0  #: so many calls that fit pass first
     times: int | None = 1  #: not more often than this; None: without end
     rate: float = 1.0  #: the probability that a call which fits, and is not skipped, meets it
-    seconds: float | None = None  #: of a hang (None: as the settings say) and of latency
+    seconds: float | None = None  #: of a hang (None: as the settings say), of latency, of a stale listing
     mbps: float = 1.0  #: of bandwidth
     after_bytes: int | None = None  #: of a drop: it comes when so much of the request's body has arrived
     message: str = ""  #: of a status; empty: Drive's own words
@@ -110,6 +121,7 @@ class Fault:
             and (self.account == "*" or fnmatchcase(subject.account, self.account))
             and (self.path == "*" or fnmatchcase(subject.path, self.path))
             and (self.kind != "corrupt" or subject.is_download)
+            and (self.kind != "stale" or subject.method_id in LISTINGS)
         )
 
     def to_json(self) -> dict[str, Any]:

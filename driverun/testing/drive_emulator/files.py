@@ -31,7 +31,7 @@ from driverun.testing.drive_emulator.refusals import (
 )
 from driverun.testing.drive_emulator.rendering import Sight, file_etag, file_resource
 from driverun.testing.drive_emulator.settings import EmulatorSettings
-from driverun.testing.drive_emulator.state import State
+from driverun.testing.drive_emulator.state import State, View
 
 EXPORT_LIMIT_BYTES = 10_000_000  # developers.google.com/drive/api/guides/manage-downloads
 MAX_DEPTH = 100  # folders; release notes of the Drive API
@@ -47,10 +47,11 @@ class Files:
 
     # What others need as well
 
-    def sight(self, call: Call, *, is_listing: bool = False) -> Sight:
+    def sight(self, call: Call, view: View | None = None) -> Sight:
+        """Return from where the account of the call looks, at the files as they are or at another view."""
         return Sight(
             state=self._state,
-            view=self._state.listed if is_listing else self._state.current,
+            view=self._state.current if view is None else view,
             account=call.account,
             client=call.identity.client,
             base_url=call.base_url,

@@ -30,21 +30,22 @@ class Changes:
     def start_page_token(self, call: Call) -> Reply:
         with self._state.lock:
             self._check_drive(call)
-            return {"kind": "drive#startPageToken", "startPageToken": str(self._state.settle() + 1)}
+            return {"kind": "drive#startPageToken", "startPageToken": str(self._newest(call)[1] + 1)}
 
     def list(self, call: Call) -> Reply:
         with self._state.lock:
-            newest = self._state.settle()
+            sight, newest = self._newest(call)
             self._check_drive(call)
-            sight = self._files.sight(call, is_listing=True)
-            first = _change_number(call.get("pageToken") or call.get("startChangeId") or "1", newest)
+            token = call.get("pageToken") or call.get("startChangeId") or "1"
+            first = _change_number(token, len(self._state.changes))
             size = min(call.get("maxResults"), 1000)
+            latest = {_subject(change): change.id for change in self._state.changes[first - 1 : newest]}
             items: list[dict[str, Any]] = []
             at = first
             while at <= newest and len(items) < size:
                 change = self._state.changes[at - 1]
                 at += 1
-                if self._is_shown(change, call, sight):
+                if latest[_subject(change)] == change.id and self._is_shown(change, call, sight):
                     items.append(self._resource(change, sight))
             shown: dict[str, Any] = {
                 "kind": "drive#changeList",
@@ -57,17 +58,21 @@ class Changes:
                 shown["nextPageToken"] = str(at)
                 shown["nextLink"] = f"{sight.link('changes')}?pageToken={at}"
             else:
-                shown["newStartPageToken"] = str(newest + 1)
+                # Never behind the token that was given, even where listings have fallen behind it.
+                shown["newStartPageToken"] = str(max(first, newest + 1))
             return shown
 
     def get(self, call: Call) -> Reply:
         with self._state.lock:
-            newest = self._state.settle()
+            sight, newest = self._newest(call)
             number = call.get("changeId")
             if not number.isdigit() or not 1 <= int(number) <= newest:
                 raise Refusal(404, "notFound", f"Change not found: {number}", location="changeId")
-            sight = self._files.sight(call, is_listing=True)
             return self._resource(self._state.changes[int(number) - 1], sight)
+
+    def _newest(self, call: Call) -> tuple[Sight, int]:
+        view, newest = self._state.listing(call.stale_s)
+        return self._files.sight(call, view), newest
 
     def _check_drive(self, call: Call) -> None:
         drive_id = call.get("driveId") or call.get("teamDriveId")
@@ -77,9 +82,6 @@ class Changes:
                 raise not_found(drive_id)
 
     def _is_shown(self, change: ChangeRecord, call: Call, sight: Sight) -> bool:
-        name = change.file_id or change.drive_id
-        if self._state.latest_change.get(name) != change.id:
-            return False
         drive_id = call.get("driveId") or call.get("teamDriveId") or ""
         if drive_id:
             if change.drive_id != drive_id:
@@ -101,6 +103,10 @@ class Changes:
         record = sight.view.files.get(change.file_id)
         drive = self._state.drives.get(change.drive_id) if change.is_drive else None
         return change_resource(change, record, drive, sight)
+
+
+def _subject(change: ChangeRecord) -> str:
+    return change.file_id or change.drive_id
 
 
 def _change_number(token: str, newest: int) -> int:

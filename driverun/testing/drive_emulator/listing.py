@@ -27,7 +27,7 @@ from driverun.testing.drive_emulator.query import (
 from driverun.testing.drive_emulator.records import FileRecord
 from driverun.testing.drive_emulator.refusals import Refusal, invalid_value, not_found
 from driverun.testing.drive_emulator.rendering import Sight, file_resource
-from driverun.testing.drive_emulator.state import State
+from driverun.testing.drive_emulator.state import State, View
 
 #: So many at most come with one page, whatever is asked for (`maxResults` of the reference).
 PAGE_LIMIT = 1000
@@ -130,8 +130,8 @@ class Listing:
 
     def files(self, call: Call) -> Reply:
         with self._state.lock:
-            self._state.settle()
-            sight = self._files.sight(call, is_listing=True)
+            view, _ = self._state.listing(call.stale_s)
+            sight = self._files.sight(call, view)
             query = self._query(call)
             drive_id, with_drives = _corpora(call)
             if drive_id and drive_id not in self._state.drives:
@@ -152,13 +152,13 @@ class Listing:
 
     def children(self, call: Call) -> Reply:
         with self._state.lock:
-            self._state.settle()
-            sight = self._files.sight(call, is_listing=True)
+            view, _ = self._state.listing(call.stale_s)
+            sight = self._files.sight(call, view)
             folder = self._files.find(call, call.get("folderId"))
             query = self._query(call)
             found = [
                 record
-                for record in self._in_folders([folder.id])
+                for record in _in_folders(view, [folder.id])
                 if sight.role(record) and (query is None or matches(query, Found(record, sight)))
             ]
             page, token = paged(found, call, _order(call.get("orderBy"), sight), limit=PAGE_LIMIT)
@@ -189,10 +189,6 @@ class Listing:
                 query = _with_parent(query, name, actual)
         return query
 
-    def _in_folders(self, folders: Iterable[str]) -> list[FileRecord]:
-        view = self._state.listed
-        return [view.files[one] for folder in folders for one in view.children.get(folder, ())]
-
     def _found(
         self,
         call: Call,
@@ -207,9 +203,9 @@ class Listing:
             raise invalid_value("spaces")
         folders = None if query is None else parents_required(query)
         if folders is None:
-            candidates: Iterable[FileRecord] = self._state.listed.files.values()
+            candidates: Iterable[FileRecord] = sight.view.files.values()
         else:
-            candidates = self._in_folders(folders)
+            candidates = _in_folders(sight.view, folders)
             spaces |= {"appDataFolder"}
         found = []
         for record in candidates:
@@ -225,6 +221,10 @@ class Listing:
             if query is None or matches(query, Found(record, sight)):
                 found.append(record)
         return found
+
+
+def _in_folders(view: View, folders: Iterable[str]) -> list[FileRecord]:
+    return [view.files[one] for folder in folders for one in view.children.get(folder, ())]
 
 
 def _corpora(call: Call) -> tuple[str, bool]:

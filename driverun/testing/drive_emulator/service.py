@@ -57,6 +57,7 @@ class Request:
     read: Read
     hang: Callable[[float], None]
     read_bytes: int = 0
+    stale_s: float = 0.0  #: how far back a listing looks, on order
 
     def parameter(self, name: str) -> str | None:
         for key, value in self.query:
@@ -253,12 +254,12 @@ class Service:
     def _before(self, request: Request, progress: _Progress) -> Outcome | None:
         """Return how a request ends that meets its fault before the work; None: it goes on."""
         fault = progress.fault
-        if (
-            fault is None
-            or fault.side != BEFORE
-            or fault.kind == "bandwidth"
-            or fault.after_bytes is not None
-        ):
+        if fault is None or fault.side != BEFORE or fault.after_bytes is not None:
+            return None
+        if fault.kind == "bandwidth":
+            return None
+        if fault.kind == "stale":
+            request.stale_s = fault.seconds or 0.0
             return None
         if fault.kind == "expire_token":
             self._accounts.expire(progress.account or None)
@@ -395,6 +396,7 @@ class Service:
             media=media,
             wanted=None if wanted is None else wanted | {"etag"},
             wanted_in_items=wanted_names(items),
+            stale_s=request.stale_s,
         )
 
     def _mask(self, method: Method, parameters: Mapping[str, Any]) -> Mask | None:

@@ -40,6 +40,9 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: Unpinned revisions beyond this number are purged, the oldest first (developers.google.com/drive/manage-revisions).
 REVISIONS_KEPT = 100
 
+#: So many changes back a single listing can be told to be stale.
+SHOWN_KEPT = 10_000
+
 
 class View:
     """The files as one of the two sides sees them, with an index of what lies in a folder."""
@@ -105,7 +108,6 @@ class State:
         self.current = View()
         self.listed = View()
         self.changes: list[ChangeRecord] = []
-        self.latest_change: dict[str, int] = {}
         self.drives: dict[str, DriveRecord] = {}
         self.usage: dict[str, int] = {}
         self.gone: set[str] = set()
@@ -113,6 +115,7 @@ class State:
         self._listing_lag_s = listing_lag_s
         self._pending: deque[tuple[int, int, str, FileRecord | None]] = deque()
         self._visible_change = 0
+        self._shown: deque[tuple[int, int, str, FileRecord | None]] = deque(maxlen=SHOWN_KEPT)
         self._is_lagging = False
         self._entries: dict[str, dict[str, Any]] = {}
         self._db = sqlite3.connect(folder / "state.sqlite", check_same_thread=False, isolation_level=None)
@@ -301,17 +304,41 @@ class State:
             horizon = self.now_ms() - self._listing_lag_s() * 1000
             shown = set()
             while self._pending and self._pending[0][0] <= horizon:
-                _, change_id, file_id, record = self._pending.popleft()
+                at, change_id, file_id, record = self._pending.popleft()
+                self._shown.append((at, change_id, file_id, self.listed.files.get(file_id)))
                 if record is not None:
                     self.listed.put(record)
                 elif file_id:
                     self.listed.remove(file_id)
                 self._visible_change = change_id
-                self.latest_change[file_id or self.changes[change_id - 1].drive_id] = change_id
                 shown.add((change_id, file_id))
             if shown and self._is_lagging:
                 self._forget_lag(shown)
             return self._visible_change
+
+    def listing(self, stale_s: float = 0.0) -> tuple[View, int]:
+        """Return what listings show, and the newest change in it.
+
+        Args:
+            stale_s: as they were so many seconds ago; as far back as this process remembers.
+        """
+        with self.lock:
+            newest = self.settle()
+            horizon = self.now_ms() - stale_s * 1000
+            if stale_s <= 0 or not self._shown or self._shown[-1][0] <= horizon:
+                return self.listed, newest
+            view = View()
+            view.files = dict(self.listed.files)
+            view.children = {folder: dict(inside) for folder, inside in self.listed.children.items()}
+            for at, change_id, file_id, before in reversed(self._shown):
+                if at <= horizon:
+                    break
+                newest = change_id - 1
+                if before is not None:
+                    view.put(before)
+                else:
+                    view.remove(file_id)
+            return view, newest
 
     def _forget_lag(self, shown: set[tuple[int, str]]) -> None:
         waiting = {file_id for _, _, file_id, _ in self._pending}
@@ -395,7 +422,6 @@ class State:
                 record = None if body is None else file_from_json(body)
                 self._pending.append((change.at, change.id, change.file_id, record))
             else:
-                self.latest_change[change.file_id or change.drive_id] = change.id
                 self._visible_change = change.id
         self._is_lagging = bool(pending)
 
