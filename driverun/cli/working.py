@@ -128,9 +128,12 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
         stop.ask(Stop.USER if number == signal.SIGINT else Stop.TERM)
         say("driverun: abandoned" if again else "driverun: committing and handing over; once more to abandon")
 
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    worked = worker.work(Mode(mode))
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        worked = worker.work(Mode(mode))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for run_id, outcome in worked.outcomes.items():
         click.echo(f"{run_id} {outcome.state.value}" + (f" {outcome.reason}" if outcome.reason else ""))
     for run_id, why in worked.left.items():

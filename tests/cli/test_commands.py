@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,10 @@ def test_a_cancelled_run_may_be_retried_and_not_cancelled_twice(shell: Shell) ->
 
 
 def test_a_worker_on_an_empty_root_is_done(shell: Shell) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert shell("work").exit_code == 0
+    # A handler left behind would be inherited by every process that is forked later, which then survives a SIGTERM.
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_a_worker_that_leaves_a_run_waiting_says_so_with_its_exit_code(shell: Shell) -> None:
