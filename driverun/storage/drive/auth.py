@@ -25,7 +25,7 @@ with warnings.catch_warnings():  # of oauth2client, which is as old as they say
     from pydrive2.auth import GoogleAuth
     from pydrive2.drive import GoogleDrive
 
-from driverun.storage.drive.transport import DriveTransport, pool
+from driverun.storage.drive.transport import Connections, DriveTransport
 
 SCOPES = ("https://www.googleapis.com/auth/drive",)
 
@@ -47,6 +47,10 @@ class SharedTokens:
         self._credentials = credentials
         self._request = request if request is not None else default_request
         self._turn = threading.Lock()
+
+    @property
+    def paying_project(self) -> str | None:
+        return getattr(self._credentials, "quota_project_id", None)
 
     def token(self) -> str:
         """A valid token, renewed some minutes before it expires.
@@ -70,7 +74,7 @@ class SharedTokens:
 
 def default_request() -> google.auth.transport.Request:
     """A sender for google-auth, as careful as the one for Drive."""
-    return google.auth.transport.urllib3.Request(pool())
+    return google.auth.transport.urllib3.Request(Connections())
 
 
 class FixedToken(google.auth.credentials.Credentials):

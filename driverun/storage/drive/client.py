@@ -26,6 +26,7 @@ PAGE = 1000  #: files a page, Drive's most
 FOLDERS_A_QUERY = 20  #: parents that one query may name; the address of a request stays below 2048 characters
 _BYTES = "application/octet-stream"
 _BUSY_PAUSE_S = 1.0  # for all threads, where Drive does not say how long
+_LONGEST_PAUSE_S = 30.0  # within a call; longer rests are kept between calls, where they can be ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +287,8 @@ class DriveClient:
                 return ask()
         except DriveRefusal as exc:
             if exc.kind is Kind.BUSY:
-                self._pacing.pause(exc.retry_after_s if exc.retry_after_s is not None else _BUSY_PAUSE_S)
+                asked_s = exc.retry_after_s if exc.retry_after_s is not None else _BUSY_PAUSE_S
+                self._pacing.pause(min(asked_s, _LONGEST_PAUSE_S))
             raise
 
     def _parsed(self, items: Iterable[Mapping[str, Any]]) -> Iterator[RemoteFile]:

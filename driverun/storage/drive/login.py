@@ -25,7 +25,7 @@ import google.oauth2.credentials
 from driverun.errors import TransientStoreError, UsageError
 from driverun.storage.drive.auth import SCOPES
 from driverun.storage.drive.errors import Answer, DriveRefusal, foreign_errors
-from driverun.storage.drive.transport import is_loopback, pool
+from driverun.storage.drive.transport import Connections, is_loopback
 
 LOGIN_FILE = "drive-login.json"  #: below the user's config folder
 PATIENCE_S = 300.0  #: for how long the browser is waited for
@@ -271,10 +271,7 @@ def _exchanged(client: ClientFile, code: str, verifier: str, redirect: str) -> M
         "redirect_uri": redirect,
     }
     with foreign_errors():
-        connections = pool(proxy=not is_loopback(client.token_address))
-        answer = connections.request_encode_body(
-            "POST", client.token_address, fields=question, encode_multipart=False
-        )
+        answer = Connections().request("POST", client.token_address, fields=question, encode_multipart=False)
         fields = json.loads(answer.data)
     if answer.status != 200 or not isinstance(fields, dict):
         told = Answer(status=answer.status, content=answer.data, headers={})

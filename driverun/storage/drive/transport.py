@@ -37,6 +37,10 @@ Body = bytes | str | BinaryIO | io.RawIOBase | None
 class Tokens(Protocol):
     """Who we are to Drive. Threads share it."""
 
+    @property
+    def paying_project(self) -> str | None:
+        """The Google Cloud project whose limits requests count against; None: that of the login itself."""
+
     def token(self) -> str:
         """A token that is valid as far as we know; it may be renewed for that."""
 
@@ -59,8 +63,7 @@ class DriveTransport:
         self._tokens = tokens
         self._clock = clock
         self._time = time
-        self._pool = pool(read_timeout_s=read_timeout_s)
-        self._direct = pool(read_timeout_s=read_timeout_s, proxy=False)
+        self._connections = Connections(read_timeout_s=read_timeout_s)
 
     def request(
         self,
@@ -101,8 +104,7 @@ class DriveTransport:
 
     def close(self) -> None:
         """Close the connections that rest in the pool."""
-        self._pool.clear()
-        self._direct.clear()
+        self._connections.clear()
 
     @contextlib.contextmanager
     def _answered(
@@ -160,31 +162,51 @@ class DriveTransport:
     ) -> urllib3.BaseHTTPResponse:
         if _may_see_token(uri):
             headers = {**headers, "authorization": f"Bearer {token}"}
+            if self._tokens.paying_project is not None:
+                headers["x-goog-user-project"] = self._tokens.paying_project
         sent_s = self._clock.monotonic()
-        connections = self._direct if is_loopback(uri) else self._pool
-        answer = connections.urlopen(
-            method, uri, body=body, headers=headers, redirect=False, retries=False, preload_content=False
-        )
+        answer = self._connections.urlopen(method, uri, body=body, headers=headers, preload_content=False)
         self._time.hear_date(answer.headers.get("date"), sent_s=sent_s)
         return answer
 
 
-def pool(*, read_timeout_s: float = READ_TIMEOUT_S, proxy: bool = True) -> urllib3.PoolManager:
-    """Connections that verify certificates, time out and send nothing twice.
+class Connections:
+    """Connections that verify certificates, time out and send nothing twice; by a proxy where the machine has one."""
 
-    Args:
-        proxy: whether to go by the proxy that the environment names.
-    """
-    options: dict[str, Any] = {
-        "ssl_context": _verifying(),
-        "retries": False,
-        "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
-        "maxsize": POOL_SIZE,
-        "block": False,
-        "blocksize": _BLOCK_BYTES,
-    }
-    address = urllib.request.getproxies().get("https") if proxy else None
-    return urllib3.ProxyManager(address, **options) if address else urllib3.PoolManager(**options)
+    def __init__(self, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        options: dict[str, Any] = {
+            "ssl_context": _verifying(),
+            "retries": False,
+            "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
+            "maxsize": POOL_SIZE,
+            "block": False,
+            "blocksize": _BLOCK_BYTES,
+        }
+        self._direct = urllib3.PoolManager(**options)
+        address = urllib.request.getproxies().get("https")
+        self._proxied = urllib3.ProxyManager(address, **options) if address else None
+
+    def urlopen(self, method: str, uri: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """As urllib3's, without following and repeating anything."""
+        return self._for(uri).urlopen(method, uri, redirect=False, retries=False, **options)
+
+    def request(self, method: str, url: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """As urllib3's; google-auth calls it."""
+        return self._for(url).request(method, url, **{**options, "retries": False})
+
+    def clear(self) -> None:
+        """Close what rests."""
+        for each in (self._direct, self._proxied):
+            if each is not None:
+                each.clear()
+
+    def _for(self, uri: str) -> urllib3.PoolManager:
+        host = urllib.parse.urlsplit(uri).hostname or ""
+        # Colab's logins come from http://metadata, which no proxy reaches.
+        is_near = uri.startswith("http:") or is_loopback(uri)
+        if self._proxied is None or is_near or urllib.request.proxy_bypass(host):
+            return self._direct
+        return self._proxied
 
 
 @lru_cache(maxsize=1)

@@ -341,16 +341,28 @@ class RemoteTree:
         except DriveRefusal as exc:
             if exc.kind is Kind.ABSENT:
                 self._drop(parent.folder_id)
+                raise DriveRefusal(
+                    Kind.FAILING, f"the folder for {name} is gone, or not to be seen yet"
+                ) from exc
             if exc.kind is not Kind.EXISTS:
                 raise
-            del self._new_folders[key]  # if it cannot be read, another id is taken next time
-            folder = self._client.get(folder_id)
+            folder = self._made_before(key, folder_id)
             is_empty = False
         self._new_folders.pop(key, None)
         if is_empty:
             self._listings[folder.file_id] = _Listing(relist_s=self._clock.monotonic() + self._relist_s)
         self._apply(folder)
         return [FolderRef(folder_id=folder.file_id, is_elsewhere=False)]
+
+    def _made_before(self, key: tuple[str, str], folder_id: str) -> RemoteFile:
+        """The folder that an earlier call made without hearing of it."""
+        try:
+            return self._client.get(folder_id)
+        except DriveRefusal as exc:
+            if exc.kind is not Kind.ABSENT:
+                raise
+            del self._new_folders[key]  # the id is used up
+            raise DriveRefusal(Kind.FAILING, "what an earlier try created is gone again") from exc
 
     # Keeping fresh.
 

@@ -193,7 +193,11 @@ def test_a_folder_that_is_deleted_under_a_creation_is_made_anew(
     store.list("data")
     person.delete(data)
     patient(store, clock).create("data/one.txt", b"1")
-    assert paths_of(drive_root(emulator, clock).list("", recursive=True)) == ["data/one.txt"]
+    store.ensure_folder("data/deep")
+    person.delete(id_of(emulator, "data"))
+    patient(store, clock).create("data/deep/deeper/two.txt", b"2")
+    fresh = drive_root(emulator, clock)
+    assert paths_of(fresh.list("", recursive=True)) == ["data/deep/deeper/two.txt"]
 
 
 def test_a_root_in_the_trash_is_refused(

@@ -14,7 +14,7 @@ import pytest
 from driverun.storage.drive.auth import FixedToken, SharedTokens, drive_of
 from driverun.storage.drive.errors import DriveRefusal, Kind
 from driverun.storage.drive.servertime import ServerTime
-from driverun.storage.drive.transport import DriveTransport, is_loopback, pool
+from driverun.storage.drive.transport import Connections, DriveTransport, is_loopback
 from driverun.testing.clock import START, FakeClock
 from tests.storage.drive.conftest import Asked, ScriptedServer, Told
 
@@ -234,11 +234,43 @@ def test_loopback_is_this_machine_alone(address: str, expected: bool) -> None:
 
 
 def test_certificates_are_verified() -> None:
-    options = pool(proxy=False).connection_pool_kw
+    options = Connections()._direct.connection_pool_kw
     assert options["ssl_context"].verify_mode.name == "CERT_REQUIRED"
     assert options["ssl_context"].check_hostname
     assert (options["timeout"].connect_timeout, options["timeout"].read_timeout) == (10.0, 60.0)
     assert options["retries"].total is False
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_proxied"),
+    [
+        ("https://www.googleapis.com/drive/v2/files", True),
+        ("https://inside.example.com/x", False),
+        ("http://127.0.0.1:8123/drive/v2/files", False),
+        ("http://metadata.google.internal/computeMetadata/v1/", False),
+    ],
+)
+def test_a_proxy_is_used_where_the_machine_says_so(
+    monkeypatch: pytest.MonkeyPatch, uri: str, is_proxied: bool
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
+    monkeypatch.setenv("no_proxy", ".example.com")
+    connections = Connections()
+    assert connections._for(uri) is (connections._proxied if is_proxied else connections._direct)
+
+
+def test_requests_count_against_the_project_that_the_login_names(
+    server: ScriptedServer, time: ServerTime, credentials: Renewing
+) -> None:
+    credentials._quota_project_id = "laboratory"
+    transport = DriveTransport(
+        SharedTokens(credentials, request=lambda: None),  # type: ignore[arg-type, return-value]
+        clock=FakeClock(),
+        time=time,
+    )
+    transport.request(server.url)
+    assert server.asked[0].headers["x-goog-user-project"] == "laboratory"
+    transport.close()
 
 
 def test_pydrive2_speaks_through_it(transport: DriveTransport, server: ScriptedServer) -> None:
