@@ -58,6 +58,8 @@ def dev_drive(port: int, state_dir: Path, seed: int, **settings: Any) -> None:
         raise UsageError(
             f"cannot start the emulator: {exc.name} is not installed. Install driverun with its extra `drive`."
         ) from exc
+    except BlockingIOError as exc:
+        raise UsageError(f"cannot start the emulator: {exc.strerror}. Choose another --state.") from exc
     try:
         emulator.start()
     except OSError as exc:

@@ -127,11 +127,14 @@ def test_flags_and_the_admin_path_set_what_happens(tmp_path: Path, processes: li
     assert "DRIVERUN_DRIVE_ENDPOINT" in said
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("state", "words"), [("two", "Choose another --port"), ("one", "another emulator lives in")]
+)
+def test_a_port_or_a_folder_that_is_taken_is_told(tmp_path: Path, state: str, words: str) -> None:
     with DriveEmulator(tmp_path / "one") as emulator:
         port = emulator.url.rpartition(":")[2]
         done = subprocess.run(
-            [sys.executable, "-m", "driverun", "dev-drive", "--port", port, "--state", str(tmp_path / "two")],
+            [sys.executable, "-m", "driverun", "dev-drive", "--port", port, "--state", str(tmp_path / state)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
@@ -139,7 +142,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
             timeout=30,
         )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Choose another --port" in done.stderr
+    assert words in done.stderr
 
 
 def test_an_address_is_there_only_while_it_runs(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_what_listings_show_survives_a_restart(
     alice.insert("new")
     token = alice.call("GET", "changes/startPageToken").json
     alice.close()
+    first.close()
     second = start(settings=first.settings)
     again = Speaker(second.url)
     assert sorted(titles(again)) == ["gone", "kept"]

@@ -66,6 +66,12 @@ def test_content_and_metadata_are_changed(drive: Any) -> None:
     assert again.metadata["title"] == "renamed.txt"
 
 
+def test_an_empty_file_comes_back_empty(drive: Any, tmp_path: Path) -> None:
+    made = created(drive, "empty.txt", "")
+    drive.CreateFile({"id": made["id"]}).GetContentFile(str(tmp_path / "empty.txt"))
+    assert (tmp_path / "empty.txt").read_bytes() == b""
+
+
 def test_a_big_file_goes_up_in_chunks(drive: Any, tmp_path: Path, emulator: DriveEmulator) -> None:
     content = bytes(range(251)) * 40_000
     (tmp_path / "big.bin").write_bytes(content)

@@ -214,9 +214,12 @@ def test_sessions_expire_on_order(alice: Speaker, emulator: CheckedEmulator) -> 
     assert session.put(0, GRANULE).status == 404
 
 
-def test_a_session_survives_a_restart(alice: Speaker, start: Callable[..., CheckedEmulator]) -> None:
-    session = Session(alice)
+def test_a_session_survives_a_restart(start: Callable[..., CheckedEmulator]) -> None:
+    first = start()
+    session = Session(Speaker(first.url))
     session.put(0, 2 * GRANULE)
+    session.speaker.close()
+    first.close()
     second = start()
     session.speaker = Speaker(second.url)
     assert session.ask().headers["range"] == f"bytes=0-{2 * GRANULE - 1}"

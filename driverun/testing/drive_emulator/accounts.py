@@ -77,7 +77,7 @@ class Accounts:
     def expire(self, account: str | None = None) -> None:
         """Let every access token that was used or issued so far be expired; `account`: only that one's."""
         with self._state.writing():
-            for token in self._seen:
+            for token in tuple(self._seen):
                 if account is None or token[5:].partition("/")[0] == account:
                     self._state.set_entry("bad_token", token, 1)
             for token, issued in self._state.entries("token").items():

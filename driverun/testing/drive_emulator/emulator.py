@@ -48,6 +48,7 @@ class DriveEmulator:
             port: 0: one that is free.
 
         Raises:
+            BlockingIOError: another emulator lives in the folder.
             ImportError: googleapiclient, whose discovery document is the contract, is not installed.
         """
         self.settings = settings if settings is not None else EmulatorSettings()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+#: Records in memory; an emulator that runs for days keeps its size.
+KEPT = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +41,11 @@ class RequestRecord:
 
 
 class RequestLog:
-    """The records, in memory and as JSON lines in a file that can be read at any time."""
+    """The newest records, in memory; and all of them, as JSON lines in a file that can be read at any time."""
 
     def __init__(self, path: Path) -> None:
         self._turn = threading.Lock()
-        self._records: list[RequestRecord] = []
+        self._records: deque[RequestRecord] = deque(maxlen=KEPT)
         self._number = 0
         self._file = path.open("a", encoding="utf-8", buffering=1)
 

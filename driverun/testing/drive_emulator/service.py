@@ -14,6 +14,7 @@ from driverun.testing.drive_emulator.accounts import Accounts, GrantRefused, Ide
 from driverun.testing.drive_emulator.batching import BOUNDARY, read_batch, write_batch
 from driverun.testing.drive_emulator.belonging import Belonging, Properties
 from driverun.testing.drive_emulator.calls import Answer, Call, Media, Reply
+from driverun.testing.drive_emulator.comments import Comments
 from driverun.testing.drive_emulator.contract import Contract, Match, Method
 from driverun.testing.drive_emulator.drives import Drives
 from driverun.testing.drive_emulator.faults import BEFORE, Fault, Faults, Subject
@@ -128,7 +129,21 @@ class Service:
         permissions = Permissions(self._state, files)
         belonging = Belonging(self._state, files)
         properties = Properties(self._state, files)
-        handlers: dict[str, Handler] = {}
+        comments = Comments(self._state, files)
+        handlers: dict[str, Handler] = {
+            "drive.comments.list": comments.list,
+            "drive.comments.get": comments.get,
+            "drive.comments.insert": comments.insert,
+            "drive.comments.update": comments.update,
+            "drive.comments.patch": comments.update,
+            "drive.comments.delete": comments.delete,
+            "drive.replies.list": comments.list_replies,
+            "drive.replies.get": comments.get_reply,
+            "drive.replies.insert": comments.insert_reply,
+            "drive.replies.update": comments.update_reply,
+            "drive.replies.patch": comments.update_reply,
+            "drive.replies.delete": comments.delete_reply,
+        }
         for name, is_old in (("drives", False), ("teamdrives", True)):
             drives = Drives(self._state, files, old_name=is_old)
             for verb in ("list", "get", "insert", "update", "delete", "hide", "unhide"):

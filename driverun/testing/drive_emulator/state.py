@@ -10,6 +10,7 @@ follows it after the listing lag.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
 import json
@@ -104,6 +105,12 @@ class State:
 
     def __init__(self, folder: Path, *, clock: Clock, seed: int, listing_lag_s: Callable[[], float]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._claim = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self._claim.close()
+            raise BlockingIOError(exc.errno, f"another emulator lives in {folder}") from exc
         self.lock = threading.RLock()
         self.current = View()
         self.listed = View()
@@ -142,6 +149,7 @@ class State:
     def close(self) -> None:
         with self.lock:
             self._db.close()
+            self._claim.close()
 
     # Time and names
 

@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from email.utils import format_datetime
@@ -74,9 +75,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is nothing to talk about; everything else is shown."""
-        import sys
-
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        if not self.stopping.is_set() and not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     def serve(self) -> None:
