@@ -62,11 +62,11 @@ def test_a_root_is_made_filled_and_looked_at(
     submitted = shell(*root, "submit", str(job_at(tmp_path / "first")))
     assert submitted.exit_code == 0, submitted.output
     by_id = f"gdrive://{id_of(real_time_emulator, 'mine')}"
-    [run] = json.loads(shell("--root", by_id, "status", "--json").stdout)["runs"]
+    [run] = json.loads(shell("--root", by_id, "status", "--json").stdout)
     assert run["run_id"] == submitted.stdout.strip()
     assert run["state"] == "QUEUED"
     assert shell("--root", by_id, "cancel", run["run_id"]).exit_code == 0
-    [run] = json.loads(shell(*root, "status", "--json").stdout)["runs"]
+    [run] = json.loads(shell(*root, "status", "--json").stdout)
     assert run["state"] == "CANCELLED"
 
 
