@@ -20,12 +20,10 @@ class CheckedEmulator(DriveEmulator):
 
     Attributes:
         breaches: what was wrong with answers.
-        checked: the methods of which an answer was checked.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.breaches: list[str] = []
-        self.checked: set[str] = set()
         super().__init__(*args, **kwargs)
 
     def handle(self, request: Request) -> Outcome:
@@ -52,7 +50,6 @@ class CheckedEmulator(DriveEmulator):
             found = ["an answer, where none is due"] if schema is None else problems(schema, document)
             if not request.parameter("fields") and "kind" not in document:
                 found.append("no kind")
-            self.checked.add(match.method.id)
         elif answer.status == 204 and match.method.response_schema is not None:
             found = ["no answer, where one is due"]
         self.breaches += [f"{match.method.id}: {one}" for one in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -84,8 +85,26 @@ def test_where_there_is_no_api_there_is_a_page(alice: Speaker, path: str) -> Non
     assert found.headers["content-type"].startswith("text/html")
 
 
-def test_methods_that_only_wait_for_somebody_say_so(alice: Speaker) -> None:
-    assert alice.call("GET", "apps").reason == "notImplemented"
+NOT_THERE = {
+    "drive.apps.get",
+    "drive.apps.list",
+    "drive.changes.watch",
+    "drive.channels.stop",
+    "drive.files.generateCseToken",
+    "drive.files.listLabels",
+    "drive.files.modifyLabels",
+    "drive.files.watch",
+}
+
+
+@pytest.mark.parametrize("method_id", sorted(drive_v2().methods))
+def test_every_method_of_the_document_is_there_or_says_so(alice: Speaker, method_id: str) -> None:
+    method = drive_v2().methods[method_id]
+    body: Any = None if method.request_schema is None else {}
+    answer = alice.call(method.verb, re.sub(r"\{\w+\}", "nothing", method.path), body)
+    assert (answer.status == 501) is (method_id in NOT_THERE)
+    if method_id in NOT_THERE:
+        assert answer.reason == "notImplemented"
 
 
 def test_addresses_lead_to_the_method_that_is_most_literal() -> None:

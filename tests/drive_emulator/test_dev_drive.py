@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,28 @@ def test_an_emulator_that_is_killed_goes_on_where_it_was(tmp_path: Path, process
     alice.close()
     log = (tmp_path / "drive" / "requests.jsonl").read_text().splitlines()
     assert len(log) == 17
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_a_file(tmp_path: Path, processes: list[Process]) -> None:
+    running = Process(tmp_path / "drive")
+    processes.append(running)
+    alice = Speaker(running.url)
+    mib = 1 << 20
+    alice.insert("small", bytes(mib))
+    before = peak_bytes(running)
+    made = alice.insert("big", bytes(64 * mib))
+    assert len(alice.call("GET", f"files/{made['id']}", alt="media").body) == 64 * mib
+    start = alice.request("POST", "/upload/drive/v2/files?uploadType=resumable", b"{}")
+    session = start.headers["location"].removeprefix(running.url)
+    assert alice.request("PUT", session, bytes(64 * mib)).status == 200
+    alice.close()
+    assert peak_bytes(running) - before < 16 * mib
+
+
+def peak_bytes(running: Process) -> int:
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
 def test_a_blob_that_nobody_names_is_swept_away(tmp_path: Path) -> None:

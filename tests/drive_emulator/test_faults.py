@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from driverun.testing.clock import FakeClock
-from driverun.testing.drive_emulator import AdminClient, DriveEmulator, Fault
+from driverun.testing.drive_emulator import AdminClient, DriveEmulator, EmulatorSettings, Fault
 from driverun.testing.drive_emulator.faults import DRAWN, KINDS, Faults, Subject
 from tests.drive_emulator.speaking import Speaker
 
@@ -213,6 +213,12 @@ def test_faults_of_all_kinds_come_at_a_rate(emulator: DriveEmulator, alice: Spea
     assert 100 < sum(met.values()) < 200
     assert len(emulator.files()) > made  # some were made whose answer was lost
     assert emulator.requests.count("drive.files.insert") == 300
+
+
+def test_settings_may_be_replaced_as_a_whole(emulator: DriveEmulator, alice: Speaker) -> None:
+    emulator.settings = EmulatorSettings(quota_gb=1e-9)
+    assert alice.multipart("POST", "files", {}, b"xx").status == 403
+    assert AdminClient(emulator.url).settings()["quota_gb"] == 1e-9
 
 
 def test_every_kind_is_told_of() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +27,6 @@ class DriveEmulator:
     Use it as a context manager, or call `start` and `close`.
 
     Attributes:
-        settings: latency, limits and the like; they may be changed while it runs.
         faults: what is to go wrong; `faults.add(Fault(kind="drop", method="drive.files.insert"))`.
         requests: every request so far, a sequence of RequestRecord.
     """
@@ -51,7 +51,7 @@ class DriveEmulator:
             BlockingIOError: another emulator lives in the folder.
             ImportError: googleapiclient, whose discovery document is the contract, is not installed.
         """
-        self.settings = settings if settings is not None else EmulatorSettings()
+        self._settings = settings if settings is not None else EmulatorSettings()
         self._clock = clock if clock is not None else SystemClock()
         self._port = port
         self._server: Server | None = None
@@ -112,6 +112,16 @@ class DriveEmulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def settings(self) -> EmulatorSettings:
+        """How it behaves; what is set here, or in it, counts from the next call on."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, wanted: EmulatorSettings) -> None:
+        for name, value in asdict(wanted).items():
+            self._settings.change(name, value)
 
     @property
     def url(self) -> str:

@@ -17,7 +17,7 @@ import json
 import random as random_module
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +121,7 @@ class State:
         self._clock = clock
         self._listing_lag_s = listing_lag_s
         self._pending: deque[tuple[int, int, str, FileRecord | None]] = deque()
+        self._waiting: Counter[str] = Counter()  # how many of the pending are of a file
         self._visible_change = 0
         self._shown: deque[tuple[int, int, str, FileRecord | None]] = deque(maxlen=SHOWN_KEPT)
         self._is_lagging = False
@@ -313,6 +314,9 @@ class State:
             shown = set()
             while self._pending and self._pending[0][0] <= horizon:
                 at, change_id, file_id, record = self._pending.popleft()
+                self._waiting[file_id] -= 1
+                if not self._waiting[file_id]:
+                    del self._waiting[file_id]
                 self._shown.append((at, change_id, file_id, self.listed.files.get(file_id)))
                 if record is not None:
                     self.listed.put(record)
@@ -349,13 +353,12 @@ class State:
             return view, newest
 
     def _forget_lag(self, shown: set[tuple[int, str]]) -> None:
-        waiting = {file_id for _, _, file_id, _ in self._pending}
         with self.writing():
             for change_id, file_id in shown:
                 self._db.execute(
                     "DELETE FROM record WHERE kind = 'pending' AND id = ?", (_change_name(change_id),)
                 )
-                if file_id in waiting:
+                if self._waiting[file_id]:
                     self._write("listed", file_id, to_json(self.listed.files.get(file_id)))
                 else:
                     self._db.execute("DELETE FROM record WHERE kind = 'listed' AND id = ?", (file_id,))
@@ -386,9 +389,10 @@ class State:
             # What listings still show, so that an emulator which is killed now shows it again.
             self._is_lagging = True
             self._write("pending", name, None if record is None else to_json(record))
-            if all(waiting != file_id for _, _, waiting, _ in self._pending):
+            if not self._waiting[file_id]:
                 self._write("listed", file_id, to_json(self.listed.files.get(file_id)))
         self._pending.append((change.at, change.id, file_id, record))
+        self._waiting[file_id] += 1
         self.settle()
 
     # Loading
@@ -429,6 +433,7 @@ class State:
                 body = pending[change.id]
                 record = None if body is None else file_from_json(body)
                 self._pending.append((change.at, change.id, change.file_id, record))
+                self._waiting[change.file_id] += 1
             else:
                 self._visible_change = change.id
         self._is_lagging = bool(pending)
