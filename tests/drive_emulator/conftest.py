@@ -10,7 +10,7 @@ import pytest
 from driverun.testing.clock import FakeClock
 from driverun.testing.drive_emulator import DriveEmulator
 from driverun.testing.drive_emulator.contract import drive_v2
-from driverun.testing.drive_emulator.service import Outcome, Request
+from driverun.testing.drive_emulator.exchange import Outcome, Request
 from tests.drive_emulator.schemas import problems, problems_of_error
 from tests.drive_emulator.speaking import BOB, Speaker
 

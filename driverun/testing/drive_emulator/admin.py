@@ -26,7 +26,7 @@ from driverun.testing.drive_emulator.records import to_json
 
 if TYPE_CHECKING:
     from driverun.testing.drive_emulator.emulator import DriveEmulator
-    from driverun.testing.drive_emulator.service import Request
+    from driverun.testing.drive_emulator.exchange import Request
 
 PREFIX = "/_emulator/"
 

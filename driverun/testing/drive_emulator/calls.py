@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -80,3 +80,5 @@ class Answer:
 
 #: What a method answers: a resource, nothing (204), or an answer of its own making.
 Reply = dict[str, Any] | Answer | None
+#: The code behind a method.
+Handler = Callable[[Call], Reply]

@@ -11,10 +11,11 @@ from driverun.clock import Clock, SystemClock
 from driverun.testing.drive_emulator.accounts import Accounts
 from driverun.testing.drive_emulator.admin import Admin
 from driverun.testing.drive_emulator.contract import drive_v2
+from driverun.testing.drive_emulator.exchange import Outcome, Request
 from driverun.testing.drive_emulator.faults import Faults
 from driverun.testing.drive_emulator.records import FileRecord
 from driverun.testing.drive_emulator.requestlog import RequestLog
-from driverun.testing.drive_emulator.service import Outcome, Request, Service
+from driverun.testing.drive_emulator.service import Service
 from driverun.testing.drive_emulator.settings import EmulatorSettings
 from driverun.testing.drive_emulator.state import State
 from driverun.testing.drive_emulator.uploads import Sessions

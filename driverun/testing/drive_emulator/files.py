@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from driverun.testing.drive_emulator.access import Role, audience_of, is_service_account, role_of
 from driverun.testing.drive_emulator.blobs import Sums
 from driverun.testing.drive_emulator.calls import Answer, Call, Content, Media, Reply
-from driverun.testing.drive_emulator.contract import Contract
 from driverun.testing.drive_emulator.exporting import EXPORTS, IMPORTS, export
 from driverun.testing.drive_emulator.properties import merged_properties
 from driverun.testing.drive_emulator.records import (
@@ -40,10 +39,9 @@ MAX_DEPTH = 100  # folders; release notes of the Drive API
 class Files:
     """What can be done with files. Every method is one step under the state's lock."""
 
-    def __init__(self, state: State, settings: EmulatorSettings, contract: Contract) -> None:
+    def __init__(self, state: State, settings: EmulatorSettings) -> None:
         self._state = state
         self._settings = settings
-        self._contract = contract
 
     # What others need as well
 
@@ -85,7 +83,7 @@ class Files:
         return record
 
     def check_etag(self, call: Call, record: FileRecord) -> None:
-        """Raises: Refusal: 412, the call was meant for another version of the file."""
+        """Refuse, with 412, a call that was meant for another version of the file."""
         wanted = call.headers.get("if-match")
         if wanted is None or wanted.strip() == "*":
             return
@@ -96,7 +94,7 @@ class Files:
         return file_resource(record, self.sight(call), call.wanted)
 
     def check_quota(self, account: str, more_bytes: int, *, drive_id: str) -> None:
-        """Raises: Refusal: 403, the owner has no room for so many bytes."""
+        """Refuse, with 403, what the owner has no room for."""
         if drive_id:
             return
         if is_service_account(account):
@@ -616,6 +614,3 @@ def _byte_range(header: str | None, size: int) -> tuple[int, int] | tuple[()] | 
     if last and int(last) < start:
         return None
     return (start, end) if start < size else ()
-
-
-Handler = Callable[[Call], Reply]

@@ -3,78 +3,35 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from driverun.clock import Clock
-from driverun.testing.drive_emulator.accounts import Accounts, GrantRefused, Identity, bad_credentials
+from driverun.testing.drive_emulator.accounts import Accounts, Identity, bad_credentials
+from driverun.testing.drive_emulator.answering import answer_to, as_call, mask_of
 from driverun.testing.drive_emulator.batching import BOUNDARY, read_batch, write_batch
-from driverun.testing.drive_emulator.belonging import Belonging, Properties
-from driverun.testing.drive_emulator.calls import Answer, Call, Media, Reply
-from driverun.testing.drive_emulator.comments import Comments
-from driverun.testing.drive_emulator.contract import Contract, Match, Method
-from driverun.testing.drive_emulator.drives import Drives
+from driverun.testing.drive_emulator.calls import Answer
+from driverun.testing.drive_emulator.contract import Contract, Match
+from driverun.testing.drive_emulator.exchange import (
+    JSON_TYPE,
+    Outcome,
+    Request,
+    apply_override,
+    read_all,
+    refused,
+)
 from driverun.testing.drive_emulator.faults import BEFORE, Fault, Faults, Subject
-from driverun.testing.drive_emulator.fields import Mask, apply_mask, check_mask, parse_mask, wanted_names
-from driverun.testing.drive_emulator.files import Files, Handler
-from driverun.testing.drive_emulator.history import About, Changes, Revisions
-from driverun.testing.drive_emulator.listing import Listing
+from driverun.testing.drive_emulator.files import Files
+from driverun.testing.drive_emulator.methods import method_table
+from driverun.testing.drive_emulator.oauth import PATHS, OAuth
 from driverun.testing.drive_emulator.pacing import Line, WriteLimit
 from driverun.testing.drive_emulator.refusals import Refusal, html_page, refusal_of
 from driverun.testing.drive_emulator.requestlog import RequestLog
 from driverun.testing.drive_emulator.settings import EmulatorSettings
-from driverun.testing.drive_emulator.sharing import Permissions
 from driverun.testing.drive_emulator.state import State
-from driverun.testing.drive_emulator.uploads import Read, Session, Sessions, read_multipart, receive_whole
-
-#: Where Google's own libraries look for tokens, and the page on which a person consents.
-_OAUTH_PATHS = {
-    "/token": "token",
-    "/o/oauth2/token": "token",
-    "/oauth2/v4/token": "token",
-    "/o/oauth2/auth": "consent",
-    "/o/oauth2/v2/auth": "consent",
-    "/revoke": "revoke",
-    "/o/oauth2/revoke": "revoke",
-}
-JSON_TYPE = "application/json; charset=UTF-8"
-#: Bytes of JSON that one call may carry.
-BODY_LIMIT = 4 << 20
-
-
-@dataclass(slots=True, kw_only=True)
-class Request:
-    """A request as it came over the wire; the names of headers are in lower case."""
-
-    verb: str
-    path: str
-    query: list[tuple[str, str]]
-    headers: Mapping[str, str]
-    base_url: str
-    length_bytes: int | None  #: of the body; None: it comes in pieces
-    read: Read
-    hang: Callable[[float], None]
-    read_bytes: int = 0
-    stale_s: float = 0.0  #: how far back a listing looks, on order
-
-    def parameter(self, name: str) -> str | None:
-        for key, value in self.query:
-            if key == name:
-                return value
-        return None
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """How a request ends: with an answer, whole or cut short, or with a closed connection."""
-
-    answer: Answer | None  #: None: the connection is closed without one
-    cut_at: int | None = None  #: so many bytes of the body are sent, and the connection is closed
-    corrupt: bool = False  #: one byte of the body is another one
-    mbps: float = 0.0  #: at which it is sent beyond the settings'; 0: as they say
+from driverun.testing.drive_emulator.uploading import Uploads
+from driverun.testing.drive_emulator.uploads import Read, Sessions
 
 
 @dataclass(slots=True)
@@ -109,7 +66,6 @@ class Service:
     ) -> None:
         self._contract = contract
         self._state = state
-        self._sessions = sessions
         self._accounts = accounts
         self._faults = faults
         self._settings = settings
@@ -118,90 +74,24 @@ class Service:
         self._writes = WriteLimit(clock)
         self._up = Line(clock)
         self.down = Line(clock)
-        self._files = Files(state, settings, contract)
-        self._handlers = self._table()
-
-    def _table(self) -> dict[str, Handler]:
-        files = self._files
-        listing = Listing(self._state, files)
-        changes = Changes(self._state, files)
-        revisions = Revisions(self._state, files)
-        permissions = Permissions(self._state, files)
-        belonging = Belonging(self._state, files)
-        properties = Properties(self._state, files)
-        comments = Comments(self._state, files)
-        handlers: dict[str, Handler] = {
-            "drive.comments.list": comments.list,
-            "drive.comments.get": comments.get,
-            "drive.comments.insert": comments.insert,
-            "drive.comments.update": comments.update,
-            "drive.comments.patch": comments.update,
-            "drive.comments.delete": comments.delete,
-            "drive.replies.list": comments.list_replies,
-            "drive.replies.get": comments.get_reply,
-            "drive.replies.insert": comments.insert_reply,
-            "drive.replies.update": comments.update_reply,
-            "drive.replies.patch": comments.update_reply,
-            "drive.replies.delete": comments.delete_reply,
-        }
-        for name, is_old in (("drives", False), ("teamdrives", True)):
-            drives = Drives(self._state, files, old_name=is_old)
-            for verb in ("list", "get", "insert", "update", "delete", "hide", "unhide"):
-                if f"drive.{name}.{verb}" in self._contract.methods:
-                    handlers[f"drive.{name}.{verb}"] = getattr(drives, verb)
-        return handlers | {
-            "drive.files.get": files.get,
-            "drive.files.list": listing.files,
-            "drive.files.insert": files.insert,
-            "drive.files.update": files.update,
-            "drive.files.patch": files.update,
-            "drive.files.trash": files.trash,
-            "drive.files.untrash": files.untrash,
-            "drive.files.touch": files.touch,
-            "drive.files.delete": files.delete,
-            "drive.files.emptyTrash": files.empty_trash,
-            "drive.files.copy": files.copy,
-            "drive.files.export": files.export,
-            "drive.files.generateIds": files.generate_ids,
-            "drive.children.list": listing.children,
-            "drive.children.get": belonging.child,
-            "drive.children.insert": belonging.insert_child,
-            "drive.children.delete": belonging.delete_child,
-            "drive.parents.list": belonging.parents,
-            "drive.parents.get": belonging.parent,
-            "drive.parents.insert": belonging.insert_parent,
-            "drive.parents.delete": belonging.delete_parent,
-            "drive.properties.list": properties.list,
-            "drive.properties.get": properties.get,
-            "drive.properties.insert": properties.insert,
-            "drive.properties.update": properties.update,
-            "drive.properties.patch": properties.update,
-            "drive.properties.delete": properties.delete,
-            "drive.permissions.list": permissions.list,
-            "drive.permissions.get": permissions.get,
-            "drive.permissions.insert": permissions.insert,
-            "drive.permissions.update": permissions.update,
-            "drive.permissions.patch": permissions.update,
-            "drive.permissions.delete": permissions.delete,
-            "drive.permissions.getIdForEmail": permissions.id_for_email,
-            "drive.changes.getStartPageToken": changes.start_page_token,
-            "drive.changes.list": changes.list,
-            "drive.changes.get": changes.get,
-            "drive.revisions.list": revisions.list,
-            "drive.revisions.get": revisions.get,
-            "drive.revisions.update": revisions.update,
-            "drive.revisions.patch": revisions.update,
-            "drive.revisions.delete": revisions.delete,
-            "drive.about.get": About(self._state, files, self._settings).get,
-        }
+        files = Files(state, settings)
+        self._handlers = method_table(state, files, settings, contract)
+        self._uploads = Uploads(contract, state, files, sessions, self._handlers)
+        self._oauth = OAuth(accounts)
 
     # One request
 
     def handle(self, request: Request) -> Outcome:
         """Work on a request, write it into the log, and return how it ends."""
-        _override(request)
-        progress = self._recognize(request)
+        try:
+            apply_override(request)
+        except ConnectionError:
+            return Outcome(answer=None)
         self._clock.sleep(self._settings.latency_ms / 1000)
+        return self._handle(request)
+
+    def _handle(self, request: Request) -> Outcome:
+        progress = self._recognize(request)
         fault = progress.fault = self._faults.draw(
             Subject(
                 method_id=progress.method_id,
@@ -230,8 +120,8 @@ class Service:
         except Refusal as refusal:
             progress.refusal = refusal
         session_id = request.parameter("upload_id")
-        if request.path in _OAUTH_PATHS:
-            progress.method_id = _OAUTH_PATHS[request.path]
+        if request.path in PATHS:
+            progress.method_id = PATHS[request.path]
         elif request.path == self._contract.batch_path:
             progress.method_id = "batch"
         elif session_id is not None and "/upload/" in request.path:
@@ -349,17 +239,12 @@ class Service:
 
     def _work(self, request: Request, progress: _Progress) -> Answer:
         try:
-            match progress.method_id:
-                case "token":
-                    return self._token(request)
-                case "consent":
-                    return self._consent(request)
-                case "revoke":
-                    return self._revoke(request)
-                case "batch":
-                    return self._batch(request)
+            if request.path in PATHS:
+                return self._oauth.answer(request)
+            if progress.method_id == "batch":
+                return self._batch(request)
             if progress.session_id is not None:
-                return self._continue_upload(request, progress.session_id)
+                return self._uploads.go_on(request, progress.session_id)
             if progress.refusal is not None:
                 raise progress.refusal
             if progress.match is None:
@@ -368,7 +253,7 @@ class Service:
             assert progress.identity is not None
             return self._call(request, progress.match, progress.identity)
         except Refusal as refusal:
-            return _refused(refusal)
+            return refused(refusal)
 
     def _call(self, request: Request, match: Match, identity: Identity) -> Answer:
         method = match.method
@@ -382,211 +267,18 @@ class Service:
         if handler is None:
             raise Refusal(501, "notImplemented", f"The emulator does not know {method.id}.")
         parameters = self._contract.read_parameters(match, request.query)
-        self._mask(method, parameters)
+        mask_of(self._contract, method, parameters)  # refused before the content comes
         if match.is_upload:
-            return self._upload(request, match, identity, parameters)
-        body = self._contract.read_body(method, _read_all(request.read) if method.verb != "GET" else b"")
-        call = self._as_call(method, parameters, body, identity, request)
-        return self._answer(call, handler)
-
-    def _as_call(
-        self,
-        method: Method,
-        parameters: Mapping[str, Any],
-        body: Mapping[str, Any],
-        identity: Identity,
-        request: Request,
-        media: Media | None = None,
-    ) -> Call:
-        mask = self._mask(method, parameters)
-        wanted = wanted_names(mask)
-        items = mask.get("items", {}) if mask is not None and "*" not in mask else None
-        return Call(
-            method=method,
-            parameters=parameters,
-            body=body,
-            identity=identity,
-            headers=request.headers,
-            base_url=request.base_url,
-            media=media,
-            wanted=None if wanted is None else wanted | {"etag"},
-            wanted_in_items=wanted_names(items),
-            stale_s=request.stale_s,
-        )
-
-    def _mask(self, method: Method, parameters: Mapping[str, Any]) -> Mask | None:
-        text = parameters.get("fields")
-        if not text or method.response_schema is None:
-            return None
-        mask = parse_mask(text)
-        check_mask(mask, method.response_schema, self._contract)
-        return mask
-
-    def _answer(self, call: Call, handler: Handler) -> Answer:
-        reply = handler(call)
-        if isinstance(reply, Answer):
-            return reply
-        if reply is None:
-            return Answer(status=204)
-        headers = {"Content-Type": JSON_TYPE, "Cache-Control": "private, max-age=0, must-revalidate"}
-        if "etag" in reply:
-            headers["ETag"] = reply["etag"]
-        shown = apply_mask(self._mask(call.method, call.parameters), reply)
-        return Answer(status=200, headers=headers, body=json.dumps(shown, separators=(",", ":")).encode())
-
-    # Uploads
-
-    def _upload(
-        self, request: Request, match: Match, identity: Identity, parameters: Mapping[str, Any]
-    ) -> Answer:
-        kind = request.headers.get("content-type", "application/octet-stream")
-        protocol = (
-            parameters.get("uploadType")
-            or parameters.get("upload_protocol")
-            or ("multipart" if kind.lower().startswith("multipart/") else "media")
-        )
-        if protocol == "resumable":
-            return self._start_upload(request, match, identity, parameters)
-        if protocol == "multipart":
-            incoming = self._state.blobs.receive()
-            try:
-                metadata, kind = read_multipart(request.read, kind, incoming.write)
-                _read_all(request.read)  # what stands after the last boundary
-            except BaseException:
-                incoming.discard()
-                raise
-            path, sums = incoming.path, incoming.finish()
-        elif protocol in ("media", "raw"):
-            metadata = b""
-            path, sums = receive_whole(self._state.blobs, request.read)
-        else:
-            raise Refusal(400, "invalid", f"Invalid upload type: {protocol}", location="uploadType")
-        try:
-            body = self._contract.read_body(match.method, metadata)
-            media = Media(path=path, sums=sums, mime_type=kind)
-            call = self._as_call(match.method, parameters, body, identity, request, media)
-            return self._answer(call, self._handlers[match.method.id])
-        finally:
-            path.unlink(missing_ok=True)  # it is still there only if it was refused
-
-    def _start_upload(
-        self, request: Request, match: Match, identity: Identity, parameters: Mapping[str, Any]
-    ) -> Answer:
-        body = self._contract.read_body(match.method, _read_all(request.read))
-        announced = request.headers.get("x-upload-content-length", "")
-        size = int(announced) if announced.isdigit() else None
-        call = self._as_call(match.method, parameters, body, identity, request)
-        if match.method.id == "drive.files.insert":
-            self._files.check_insert(call, size or 0)
-        else:
-            self._files.check_update(call, size or 0)
-        session = self._sessions.start(
-            method_id=match.method.id,
-            parameters=dict(parameters),
-            body=dict(body),
-            account=identity.account,
-            client=identity.client,
-            if_match=request.headers.get("if-match", ""),
-            mime_type=request.headers.get("x-upload-content-type", "application/octet-stream"),
-            size_bytes=size,
-        )
-        query = urlencode({"uploadType": "resumable", "upload_id": session.id})
-        return Answer(
-            status=200,
-            headers={
-                "Location": f"{request.base_url}{request.path}?{query}",
-                "X-GUploader-UploadID": session.id,
-            },
-        )
-
-    def _continue_upload(self, request: Request, session_id: str) -> Answer:
-        with self._sessions.turn(session_id):
-            session = self._sessions.find(session_id)
-            if request.verb == "DELETE":
-                self._sessions.forget(session)
-                return Answer(status=499)
-            if session.result:
-                return self._finished(request, session)
-            arrived = self._sessions.receive(
-                session, request.headers.get("content-range"), request.length_bytes, request.read
-            )
-            if arrived.path is None or arrived.sums is None:
-                headers = {"X-GUploader-UploadID": session.id}
-                if arrived.received_bytes:
-                    headers["Range"] = f"bytes=0-{arrived.received_bytes - 1}"
-                return Answer(status=308, headers=headers)
-            media = Media(path=arrived.path, sums=arrived.sums, mime_type=session.mime_type)
-            try:
-                call = self._session_call(request, session, media)
-                return self._answer(call, lambda call: self._finish_upload(call, session))
-            except Refusal:
-                self._sessions.forget(session)
-                raise
-
-    def _finish_upload(self, call: Call, session: Session) -> Reply:
-        """Make a session's bytes a file, and remember which, in one step."""
-        with self._state.writing():
-            wide = replace(call, wanted=None if call.wanted is None else call.wanted | {"id"})
-            reply = self._handlers[session.method_id](wide)
-            assert isinstance(reply, dict)
-            self._sessions.finish(session, reply["id"])
-            return reply
-
-    def _session_call(self, request: Request, session: Session, media: Media | None) -> Call:
-        method = self._contract.methods[session.method_id]
-        headers = dict(request.headers)
-        for name in ("if-match", "if-none-match"):
-            headers.pop(name, None)
-        if session.if_match and media is not None:
-            headers["if-match"] = session.if_match
-        request.headers = headers
-        identity = Identity(session.account, session.client)
-        return self._as_call(method, session.parameters, session.body, identity, request, media)
-
-    def _finished(self, request: Request, session: Session) -> Answer:
-        """Answer once more what the last chunk of a session was answered."""
-        call = self._session_call(request, session, None)
-        record = self._state.current.files.get(session.result)
-        if record is None:
-            raise Refusal(404, "notFound", "Upload session not found.", location="upload_id")
-        return self._answer(call, lambda call: self._files.show(call, record))
-
-    # Tokens
-
-    def _token(self, request: Request) -> Answer:
-        form = dict(parse_qsl(_read_all(request.read).decode("utf-8", errors="replace")))
-        status, reply = 200, {}
-        try:
-            reply = self._accounts.grant(form)
-        except GrantRefused as refused:
-            status, reply = 400, {"error": refused.code, "error_description": str(refused)}
-        return Answer(status=status, headers={"Content-Type": JSON_TYPE}, body=json.dumps(reply).encode())
-
-    def _consent(self, request: Request) -> Answer:
-        """Send a browser back with a code, as if a person had said yes; `login_hint` says who it was."""
-        account = request.parameter("login_hint") or "user@example.com"
-        back = {"code": f"code:{account}"}
-        if (given := request.parameter("state")) is not None:
-            back["state"] = given
-        target = request.parameter("redirect_uri") or ""
-        if not target:
-            raise Refusal(400, "invalid_request", "Missing required parameter: redirect_uri")
-        joint = "&" if "?" in target else "?"
-        return Answer(status=302, headers={"Location": target + joint + urlencode(back)})
-
-    def _revoke(self, request: Request) -> Answer:
-        form = dict(parse_qsl(_read_all(request.read).decode("utf-8", errors="replace")))
-        token = request.parameter("token") or form.get("token")
-        if not token:
-            raise Refusal(400, "invalid_request", "Missing required parameter: token")
-        self._accounts.revoke(token)
-        return Answer(status=200, headers={"Content-Type": JSON_TYPE}, body=b"{}")
+            return self._uploads.upload(request, match, identity, parameters)
+        body = self._contract.read_body(method, read_all(request.read) if method.verb != "GET" else b"")
+        call = as_call(self._contract, method, parameters, body, identity, request)
+        return answer_to(self._contract, call, handler)
 
     # Batches
 
     def _batch(self, request: Request) -> Answer:
-        """Answer calls one after the other; each is logged, paced and faulty by itself."""
-        parts = read_batch(_read_all(request.read), request.headers.get("content-type", ""))
+        """Answer calls one after the other; each is logged, paced and faulty by itself, and none waits for the line."""
+        parts = read_batch(read_all(request.read), request.headers.get("content-type", ""))
         answers: list[tuple[str, int, Mapping[str, str], bytes]] = []
         for part in parts:
             target = urlsplit(part.target)
@@ -600,46 +292,14 @@ class Service:
                 read=io.BytesIO(part.body).read,
                 read_bytes=0,
             )
-            answer = self.handle(inner).answer
+            answer = self._handle(inner).answer
             if answer is None or answer.content is not None:
-                answer = _refused(refusal_of(503))
+                answer = refused(refusal_of(503))
             answers.append((part.content_id, answer.status, answer.headers, answer.body))
         headers = {"Content-Type": f"multipart/mixed; boundary={BOUNDARY}"}
         return Answer(status=200, headers=headers, body=write_batch(answers))
 
 
-def _override(request: Request) -> None:
-    """Make a request what it stands for: clients send a GET whose address is too long as a POST.
-
-    Its query is then the body (googleapiclient's `HttpRequest.execute`, beyond 2048 characters).
-    """
-    verb = request.headers.get("x-http-method-override", "").upper()
-    if not verb or request.verb != "POST":
-        return
-    request.verb = verb
-    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        body = _read_all(request.read)
-        request.read_bytes += len(body)
-        request.query += parse_qsl(body.decode("utf-8", errors="replace"), keep_blank_values=True)
-
-
-def _refused(refusal: Refusal) -> Answer:
-    headers = {"Content-Type": JSON_TYPE}
-    if refusal.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
-    return Answer(status=refusal.status, headers=headers, body=refusal.body())
-
-
 def _close(answer: Answer) -> None:
     if answer.content is not None:
         answer.content.stream.close()
-
-
-def _read_all(read: Read, *, limit: int = BODY_LIMIT) -> bytes:
-    pieces, size = [], 0
-    while piece := read(64 * 1024):
-        size += len(piece)
-        if size > limit:
-            raise Refusal(413, "uploadTooLarge", "The request is too large.")
-        pieces.append(piece)
-    return b"".join(pieces)

@@ -204,6 +204,7 @@ class Sessions:
             ConnectionError: the client went away; what had come stays, down to a granule.
         """
         path = self._path(session.id)
+        path.touch()  # a process that was killed between two lines may have lost it; then all comes again
         received, hashing = self._resume(session, path)
         if content_range is None:
             start, end, total = 0, None, length if length is not None else session.size_bytes

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from driverun.clock import Clock
 from driverun.testing.drive_emulator.blobs import PIECE_BYTES
+from driverun.testing.drive_emulator.exchange import Outcome, Request
 from driverun.testing.drive_emulator.pacing import Line
-from driverun.testing.drive_emulator.service import Outcome, Request
 from driverun.testing.drive_emulator.settings import EmulatorSettings
 
 LOOPBACK = "127.0.0.1"
