@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,40 @@ def test_an_emulator_that_is_killed_goes_on_where_it_was(tmp_path: Path, process
     alice.close()
     log = (tmp_path / "drive" / "requests.jsonl").read_text().splitlines()
     assert len(log) == 17
+
+
+def test_what_was_answered_is_there_after_a_kill_in_the_middle_of_it(
+    tmp_path: Path, processes: list[Process]
+) -> None:
+    answered: dict[str, bytes] = {}
+    for kill in range(3):
+        running = Process(tmp_path / "drive", "--seed", str(kill))
+        processes.append(running)
+
+        def work(worker: int, url: str = running.url, kill: int = kill) -> None:
+            speaker = Speaker(url)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                for number in itertools.count():
+                    content = f"{kill} {worker} {number} ".encode() * 500
+                    made = speaker.insert("new", b"old")
+                    changed = speaker.multipart("PUT", f"files/{made['id']}", {"title": "done"}, content)
+                    answered[changed.json["id"]] = content
+            speaker.close()
+
+        with ThreadPoolExecutor(4) as pool:
+            for worker in range(4):
+                pool.submit(work, worker)
+            while len(answered) < 40 * (kill + 1):
+                AdminClient(running.url).settings()
+            running.end(signal.SIGKILL)
+    with DriveEmulator(tmp_path / "drive") as emulator:
+        assert len(answered) >= 120
+        for file_id, content in answered.items():
+            assert emulator.content(file_id) == content
+        records = emulator.files()
+        assert emulator.state.usage["alice@example.com"] == sum(one.quota_bytes for one in records)
+        named = sum(len(one.revisions) for one in records)
+        assert len(list(emulator.state.blobs.folder.glob("??/*"))) == named
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
