@@ -232,7 +232,7 @@ def foreign_errors() -> Iterator[None]:
     except google.auth.exceptions.TransportError as exc:
         raise DriveRefusal(Kind.LOST, f"cannot reach Google's login service: {_short(exc)}") from exc
     except google.auth.exceptions.RefreshError as exc:
-        if exc.retryable:
+        if exc.retryable or not _is_final(exc):
             raise DriveRefusal(Kind.LOST, f"Google's login service has trouble: {_short(exc)}") from exc
         raise DriveRefusal(Kind.LOGGED_OUT, f"the login was not renewed: {_short(exc)}") from exc
     except google.auth.exceptions.GoogleAuthError as exc:
@@ -283,6 +283,20 @@ _ERRORS: Mapping[Kind, type[StoreError]] = {
     Kind.CHANGED: StoreError,
     Kind.FAULTY: StoreError,
 }
+
+
+_PASSING_OAUTH_ERRORS = {"internal_failure", "server_error", "temporarily_unavailable", "slow_down"}
+
+
+def _is_final(exc: google.auth.exceptions.RefreshError) -> bool:
+    """Has the login service itself said no? A page, or an error of another shape, comes from in front of it."""
+    cause, told = exc.args[0] if exc.args else None, exc.args[1] if len(exc.args) > 1 else None
+    if isinstance(told, dict):
+        code = told.get("error")
+        return isinstance(code, str) and code not in _PASSING_OAUTH_ERRORS
+    if isinstance(cause, google.auth.exceptions.TransportError):  # of Colab's metadata server
+        return False
+    return isinstance(cause, str) and cause.strip() != "" and not cause.lstrip().startswith("<")
 
 
 def _tls_refusal(inner: object, exc: Exception) -> DriveRefusal:

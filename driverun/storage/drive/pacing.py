@@ -8,7 +8,7 @@ from driverun.clock import Clock
 
 #: What an account may sustain, whatever its client; it cannot be raised (support.google.com/a/answer/10445916).
 WRITES_PER_S = 3.0
-BURST = 30  #: writes that may come at once after a rest; Google names no figure, rclone uses 100
+BURST = 10  #: writes that may come at once after a rest; Google names no figure
 
 
 class TokenBucket:

@@ -203,6 +203,38 @@ RAISED: dict[str, tuple[Exception, Kind, str]] = {
         Kind.LOGGED_OUT,
         "invalid_grant",
     ),
+    "a withdrawn login, as it comes": (
+        google.auth.exceptions.RefreshError("invalid_grant: Bad Request", {"error": "invalid_grant"}),
+        Kind.LOGGED_OUT,
+        "invalid_grant",
+    ),
+    "a login service behind a limit": (
+        google.auth.exceptions.RefreshError(
+            "rate", {"error": {"code": 403, "errors": [{"reason": "rateLimitExceeded"}]}}
+        ),
+        Kind.LOST,
+        "login service has trouble",
+    ),
+    "a login service that says it will pass": (
+        google.auth.exceptions.RefreshError("x", {"error": "temporarily_unavailable"}),
+        Kind.LOST,
+        "login service has trouble",
+    ),
+    "a page of a login service": (
+        google.auth.exceptions.RefreshError("<html><title>502</title>"),
+        Kind.LOST,
+        "login service has trouble",
+    ),
+    "an empty answer of a login service": (
+        google.auth.exceptions.RefreshError(""),
+        Kind.LOST,
+        "login service has trouble",
+    ),
+    "a metadata server out of reach": (
+        google.auth.exceptions.RefreshError(google.auth.exceptions.TransportError("timed out")),
+        Kind.LOST,
+        "login service has trouble",
+    ),
     "a busy login service": (
         google.auth.exceptions.RefreshError("internal_failure", retryable=True),
         Kind.LOST,
