@@ -40,6 +40,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 NOT_STATE = ("_model", "model", "params", "validation_data")
 
 Clocks = tuple[float, ...]
+LOADED_AT_S = time.time()  #: as soon as Keras was there: no callback of this process is older
 
 
 def read_clocks() -> Clocks:
@@ -171,8 +172,12 @@ def restore_callbacks(
 
 
 def _is_reading(value: Any, since: Clocks, until: Clocks) -> bool:
-    """Whether the value is what one of the clocks showed between the two moments, in seconds or nanoseconds."""
+    """Whether the value is what one of the clocks showed between the two moments, in seconds or nanoseconds.
+
+    No other number looks like the time of day, so that may have been read since the process began, as in a constructor.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     seconds = value / 1e9 if isinstance(value, int) else value
+    since = (LOADED_AT_S, *since[1:])
     return any(before <= seconds <= after for before, after in zip(since, until, strict=True))

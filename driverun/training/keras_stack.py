@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from driverun.spool.events import EventKind
+from driverun.training.keras_state import value_of
 from driverun.training.session import TrainingSession
 
 #: Processor features that make TensorFlow and its libraries choose other kernels, whose last bits differ.
@@ -99,7 +100,7 @@ def hidden_random_state() -> dict[str, Any]:
     state: dict[str, Any] = {}
     shared = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
     if shared is not None:
-        state["keras"] = [int(word) for word in keras.ops.convert_to_numpy(shared.state)]
+        state["keras"] = [int(word) for word in value_of(shared.state)]
     context = _eager_context()
     if context is not None:
         version, numbers, gauss = context._rng.getstate()

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from driverun.training.keras_state import value_of
 from driverun.training.trees import decode, encode
 
 SMALL_ARRAY_BYTES = 1_000_000  #: larger arrays are taken for data that the script loads again
@@ -77,9 +78,9 @@ def written(value: Any, arrays: list[Any], *, where: str) -> Any:
     if isinstance(value, random.Random):
         return {"$rng": encode(value.getstate(), arrays, where=where)}
     if isinstance(value, keras.metrics.Metric):
-        return {"$metric": [encode(np.asarray(v), arrays, where=where) for v in value.variables]}
+        return {"$metric": [encode(np.array(value_of(v)), arrays, where=where) for v in value.variables]}
     if is_variable(value):
-        return {"$variable": encode(np.array(keras.ops.convert_to_numpy(value)), arrays, where=where)}
+        return {"$variable": encode(np.array(value_of(value)), arrays, where=where)}
     return {"$value": encode(value, arrays, where=where)}
 
 
