@@ -45,9 +45,9 @@ def upload(app: App, local: Path, target: str) -> None:
 
     done = app.client().upload(local, target)
     changed = sum(outcome.value != "equal" for outcome in done.outcomes.values())
-    click.echo(
-        f"{len(done.outcomes)} files, {written_size(done.size_bytes)}: {changed} sent, the others were there"
-    )
+    files = f"{count} files" if (count := len(done.outcomes)) != 1 else "1 file"
+    there = f", {count - changed} there already" if changed < count else ""
+    click.echo(f"{files}, {written_size(done.size_bytes)}: {changed} sent{there}")
 
 
 @main.command()
