@@ -111,10 +111,7 @@ def open_store(option: str | None, here: Surroundings) -> ObjectStore:
     """
     address = root_address(option, here)
     store = _store_at(address, here)
-    try:
-        content = store.read(ROOT_FILE)
-    except ObjectNotFound as exc:
-        raise RootNotFound(f"{address} is no driverun root. Make it one: driverun init {address}") from exc
+    content = _root_file(store, address, here)
     try:
         version = int(json.loads(content)["format_version"])
     except (ValueError, KeyError, TypeError) as exc:
@@ -126,6 +123,18 @@ def open_store(option: str | None, here: Surroundings) -> ObjectStore:
             f"cannot use {address}: it has format {version}, this driverun knows {ROOT_FORMAT}. Install a newer one."
         )
     return store
+
+
+def _root_file(store: ObjectStore, address: RootAddress, here: Surroundings) -> bytes:
+    """The content of the file that makes a folder a root. Raises RootNotFound."""
+    try:
+        return store.read(ROOT_FILE)
+    except ObjectNotFound:
+        here.clock.sleep(store.listing_lag_s)  # one that was made a moment ago may not be in the listings yet
+    try:
+        return store.read(ROOT_FILE)
+    except ObjectNotFound as exc:
+        raise RootNotFound(f"{address} is no driverun root. Make it one: driverun init {address}") from exc
 
 
 def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool]:

@@ -70,6 +70,7 @@ class Worker:
         self._seen_alive: set[str] = set()
         self._waited_since: dict[str, object] = {}
         self._countdown_at_s = -math.inf
+        self._began_s = context.clock.monotonic()
 
     def work(self, mode: Mode) -> Worked:
         """Work until `mode` says that it is enough, or somebody asks to stop.
@@ -105,9 +106,16 @@ class Worker:
             return outcome is not None and mode is Mode.ONCE
         waiting_s = self._worth_waiting(derived, soonest_s)
         if waiting_s is None and mode is not Mode.WATCH:
-            return True
+            waiting_s = self._unseen_s()
+            if waiting_s is None:
+                return True
         self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
         return False
+
+    def _unseen_s(self) -> float | None:
+        """For how long listings may still miss what was there before this worker began; None: not any more."""
+        unseen_s = self._began_s + self._store.listing_lag_s - self._clock.monotonic()
+        return unseen_s if unseen_s > 0 else None
 
     def _is_time_up(self) -> bool:
         stop = self._context.stop

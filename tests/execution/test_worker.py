@@ -154,6 +154,17 @@ def test_runs_are_taken_up_by_priority_and_then_by_age(world: World) -> None:
     assert order_of_attempts(world) == [runs[2], runs[0], runs[1]]
 
 
+def test_a_worker_does_not_end_before_the_listings_can_be_trusted(world: World) -> None:
+    class Lagging(FaultyStore):
+        @property
+        def listing_lag_s(self) -> float:
+            return 10.0
+
+    began_s = world.clock.monotonic()
+    world.worker(store=Lagging(world.store)).work(Mode.UNTIL_EMPTY)
+    assert 10.0 <= world.clock.monotonic() - began_s < 20.0
+
+
 def test_once_means_one_run(world: World) -> None:
     first, second = world.job("a"), world.job("b", seed=1)
     worked = world.work(mode=Mode.ONCE)

@@ -115,15 +115,15 @@ class DriveOpening:
 
     def _folder_at(self, names: Sequence[str], *, make: bool) -> RemoteFile:
         folder = self._client.get(MY_DRIVE)
+        may_be_unseen = True
         for number, name in enumerate(names):
-            alike = [
-                each
-                for each in self._client.children([folder.file_id], folders_only=True)
-                if name_key(each.title) == name_key(name)
-            ]
-            alike = [each for each in alike if each.title == name] or alike
-            if alike:
-                folder = min(alike, key=lambda each: each.age_rank)
+            found = self._below(folder, name)
+            if found is None and may_be_unseen:
+                self._clock.sleep(self._listing_lag_s)  # one made a moment ago may not be in the listing yet
+                may_be_unseen = False
+                found = self._below(folder, name)
+            if found is not None:
+                folder = found
             elif make:
                 folder = self._made(folder.file_id, name)
             else:
@@ -132,6 +132,16 @@ class DriveOpening:
                     f"Make a root there: driverun init {self._address}"
                 )
         return folder
+
+    def _below(self, folder: RemoteFile, name: str) -> RemoteFile | None:
+        """The oldest folder of that name, written exactly so or in another Unicode form."""
+        alike = [
+            each
+            for each in self._client.children([folder.file_id], folders_only=True)
+            if name_key(each.title) == name_key(name)
+        ]
+        alike = [each for each in alike if each.title == name] or alike
+        return min(alike, key=lambda each: each.age_rank, default=None)
 
     def _made(self, parent_id: str, name: str) -> RemoteFile:
         folder_id = self._new_folders.get((parent_id, name))

@@ -26,6 +26,7 @@ def real_time_emulator(tmp_path: Path) -> Iterator[DriveEmulator]:
 
 @pytest.fixture
 def shell(real_time_emulator: DriveEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setattr("driverun.clock.SystemClock.sleep", lambda self, seconds: None)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -76,6 +77,21 @@ def test_a_root_that_is_none_says_how_to_make_one(shell: Shell) -> None:
     assert "driverun init gdrive:experiments" in result.stderr
 
 
+def test_a_root_made_a_moment_ago_is_found_though_listings_lag(
+    real_time_emulator: DriveEmulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(self: object, seconds: float) -> None:
+        real_time_emulator.settings.listing_lag_s = 0.0 if seconds >= 5.0 else 3600.0
+
+    assert shell("init", "gdrive:experiments").exit_code == 0
+    for command in (("--root", "gdrive:experiments", "status"), ("init", "gdrive:experiments")):
+        real_time_emulator.settings.listing_lag_s = 3600.0
+        monkeypatch.setattr("driverun.clock.SystemClock.sleep", sleep)
+        result = shell(*command)
+        assert result.exit_code == 0, result.output
+    assert [each.title for each in real_time_emulator.files()].count("experiments") == 1
+
+
 def test_the_status_of_a_root_is_a_handful_of_requests(
     shell: Shell, real_time_emulator: DriveEmulator
 ) -> None:
@@ -86,7 +102,7 @@ def test_the_status_of_a_root_is_a_handful_of_requests(
 
 
 def test_a_login_that_is_refused_says_what_to_do(shell: Shell, real_time_emulator: DriveEmulator) -> None:
-    real_time_emulator.faults.add(Fault(kind="status:401", times=None))
+    real_time_emulator.faults.add(Fault(kind="status:401", method="drive.*", times=None))
     result = shell("--root", "gdrive:experiments", "status")
     assert "driverun login" in result.stderr
     assert result.exit_code not in (0, EXIT_UNREACHABLE)
