@@ -9,6 +9,7 @@
     runs/<run_id>.<number>.<worker>/...               everything else of an attempt
     .driverun/root.json                               that this is a root, and of which version
     .driverun/code/code-<sha256>.zip                  the code of runs, content-addressed
+    .driverun/packs/<16 hex of a source>/...          small files of data once more, in a few large files
 
 Numbers of attempts have at least four digits; a worker's id is in every name that it creates.
 """
@@ -16,6 +17,7 @@ Numbers of attempts have at least four digits; a worker's id is in every name th
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -132,6 +134,11 @@ def wish_file(run_id: str, kind: WishKind, wish_id: str) -> str:
 
 def code_file(code_sha256: str) -> str:
     return f"{META}/code/code-{code_sha256}.zip"
+
+
+def packs_folder(source: str) -> str:
+    """Where the packs of a data source lie."""
+    return f"{META}/packs/{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 def attempt_of_path(path: str) -> AttemptKey | None:

@@ -14,14 +14,17 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSc
 
 from driverun.errors import UnsafePath
 from driverun.spec.paths import MAX_PATH_LENGTH, RELATIVE_PATTERN, relative_path
+from driverun.spec.sources import (
+    ARCHIVE_SUFFIXES,
+    SourceKind,
+    is_archive,
+    kind_of,
+    name_of,
+    without_suffix,
+)
 from driverun.spec.units import parse_size
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
-#: A scheme (`https://`, `gdrive:`) or what Drive's file ids look like: both wait for the Drive store.
-_URL = r"[A-Za-z][A-Za-z0-9+.-]+:"
-_DRIVE_ID = r"(?:1[A-Za-z0-9_-]{32}|0B[A-Za-z0-9_-]{26})"
-SOURCE_PATTERN = rf"^(?!{_URL})(?!{_DRIVE_ID}$){RELATIVE_PATTERN}.+$"
-
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -33,25 +36,27 @@ def _path_or_fault(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def source_path(text: str) -> str:
-    if re.match(_URL, text):
-        raise ValueError(
-            f"{text!r} is an address, which is not supported by this version: "
-            "put the data into the root with `driverun upload` and name its path there"
-        )
-    if re.fullmatch(_DRIVE_ID, text):
-        raise ValueError(
-            f"{text!r} looks like a Drive id, which is not supported by this version: name a path on the root"
-        )
-    return _path_or_fault(text)
+def unpacking(written: Any, info: ValidationInfo) -> Any:
+    """Whether an archive is unpacked, as written; refuses what the name of the source rules out."""
+    name = name_of(info.data.get("source", ""))
+    if written is True and name and not is_archive(name):
+        raise ValueError(f"{name} is no archive that driverun unpacks: {', '.join(ARCHIVE_SUFFIXES)}")
+    return written
 
 
 def target_path(written: Any, info: ValidationInfo) -> Any:
-    """The target as written, else the last part of the source. Both `x` and `data/x` mean `data/x`."""
-    if written is None:
-        source: str = info.data.get("source", "")  # missing where the source is faulty itself
-        return source.rsplit("/", 1)[-1]
-    return _path_or_fault(written).removeprefix("data/") if isinstance(written, str) else written
+    """The target as written, else the source's own name; both `x` and `data/x` mean `data/x`.
+
+    An archive that is unpacked lands in a folder of its name without the suffix. Empty for what has its name on
+    Drive alone.
+    """
+    if written is not None:
+        return _path_or_fault(written).removeprefix("data/") if isinstance(written, str) else written
+    source: str = info.data.get("source", "")  # missing where the source is faulty itself
+    name = name_of(source)
+    if not name and source and kind_of(source) is SourceKind.ADDRESS:
+        raise ValueError(f"{source} does not tell a name: write one, such as target: train.csv")
+    return name if info.data.get("unpack") is False else without_suffix(name)
 
 
 def file_pattern(text: str) -> str:

@@ -30,7 +30,13 @@ def computed_part(spec: JobSpec, *, code_sha256: str, repeat: int) -> dict[str, 
         },
         "params": dict(spec.params),
         "data": [
-            {"source": source.source, "target": source.target, "optional": source.optional}
+            {
+                "source": source.source,
+                "target": source.target,
+                "optional": source.optional,
+                # Only where it was written: the ids of runs without it stay what they were.
+                **({} if source.unpack is None else {"unpack": source.unpack}),
+            }
             for source in spec.data
         ],
         "outputs": {"include": list(spec.outputs.include), "exclude": list(spec.outputs.exclude)},

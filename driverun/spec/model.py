@@ -34,7 +34,6 @@ from driverun.spec.entrypoint import (
 from driverun.spec.fields import (
     NAME_PATTERN,
     PATH_SCHEMA,
-    SOURCE_PATTERN,
     FilePattern,
     enum_of,
     job_name,
@@ -42,10 +41,11 @@ from driverun.spec.fields import (
     no_requirements_yet,
     no_such_backend_yet,
     size_bytes,
-    source_path,
     target_path,
+    unpacking,
 )
 from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.sources import SOURCE_PATTERNS, read_source
 from driverun.spec.units import SIZE_PATTERN
 
 __all__ = [
@@ -81,20 +81,33 @@ class _Value(BaseModel):
 
 
 class DataSource(_Value):
-    """One file or folder of the root that the job reads."""
+    """One file or folder that the job reads."""
 
     source: Annotated[
         str,
-        AfterValidator(source_path),
-        WithJsonSchema({"type": "string", "pattern": SOURCE_PATTERN, "maxLength": MAX_PATH_LENGTH}),
+        Field(max_length=MAX_PATH_LENGTH),
+        AfterValidator(read_source),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "maxLength": MAX_PATH_LENGTH,
+                "anyOf": [{"pattern": pattern} for pattern in SOURCE_PATTERNS],
+            }
+        ),
     ] = Field(
-        description="A file or folder of the root, as a path with / between its parts.",
-        examples=["data/mnist.npz"],
+        description="A file or folder: its path on the root, a Drive id or share link, or an address such as "
+        "https:// or gs://.",
+        examples=["data/mnist.npz", "https://drive.google.com/file/d/ID_OF_THE_FILE/view", "gs://bucket/set"],
     )
     access: Annotated[Access, enum_of(Access)] = Field(
         default=Access.SYNC,
         description="sync copies it to the local disk, verified; mount reads it in place where it can.",
         examples=["sync"],
+    )
+    unpack: Annotated[StrictBool | None, AfterValidator(unpacking)] = Field(
+        default=None,
+        description="Whether an archive is unpacked as it arrives. By default one is; false keeps it as a file.",
+        examples=[False],
     )
     target: Annotated[
         str,
@@ -103,7 +116,8 @@ class DataSource(_Value):
     ] = Field(
         default=None,
         validate_default=True,
-        description="Where it lands under data/ of the working folder. By default the last part of source.",
+        description="Where it lands under data/ of the working folder. By default the last part of source, for an "
+        "archive that is unpacked without its suffix.",
         examples=["train.npz"],
     )
     optional: StrictBool = Field(
@@ -113,8 +127,9 @@ class DataSource(_Value):
     )
 
     @field_serializer("target")
-    def _target_in_full(self, target: str) -> str:
-        return f"data/{target}"  # so that a target which itself begins with data/ is read back as it was
+    def _target_in_full(self, target: str) -> str | None:
+        # In full, so that a target which itself begins with data/ is read back as it was.
+        return f"data/{target}" if target else None
 
 
 class OutputRules(_Value):
@@ -300,6 +315,8 @@ def disagreements(
     landed: dict[str, int] = {}  # target to the position of its source
     around: dict[str, int] = {}  # a folder above a target, likewise
     for index, source in sources:
+        if not source.target:
+            continue  # its name is on Drive; where that is taken, the run says so
         above = [str(folder) for folder in PurePosixPath(source.target).parents if folder.name]
         others = [landed[folder] for folder in above if folder in landed]
         if source.target in landed:

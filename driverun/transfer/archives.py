@@ -17,7 +17,6 @@ from driverun.errors import JobError, UnsafePath
 from driverun.storage.base import checked_path
 from driverun.transfer.checksums import CHUNK_BYTES
 
-_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -37,11 +36,6 @@ class Member:
     path: str  #: clean and relative
     size_bytes: int  #: as the archive declares it, 0 for a link
     content: IO[bytes]
-
-
-def is_archive(path: str) -> bool:
-    """Whether the name is that of an archive that driverun unpacks."""
-    return path.lower().endswith(_SUFFIXES)
 
 
 def unpack(file: Path, *, name: str, take: Callable[[Member], None]) -> None:

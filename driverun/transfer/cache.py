@@ -6,14 +6,21 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterator
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from driverun.clock import Clock
 from driverun.errors import IntegrityError
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo
 from driverun.transfer.checksums import copy_hashed
+from driverun.transfer.origins import Downloads
+from driverun.transfer.progress import ProgressCounter
 
 _LEFTOVER_AGE_S = 24 * 3600.0
 _ROOM_TO_SPARE = 0.1  #: of the limit, made at each clearing, so that not every new file clears again
@@ -33,9 +40,10 @@ class DataCache:
         <folder>/<2 hex>/<sha256 of which object it is>-<sha256 of the content>
                  tmp/...        while they arrive; of dead processes, removed after a day
 
-    An entry stands for one content of one object: its root, path, id, time of change and size. It appears by
-    rename, whole, and its content is compared with its name each time it is used. Several processes may share
-    a folder.
+    An entry stands for one content of one object: where it is from, its path, id, time of change and size. It
+    appears by rename, whole, and its content is compared with its name each time it is used. Several processes may
+    share a folder, and many threads this object. What is taken from here is copied, so an entry that goes takes
+    nothing from anybody.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, *, clock: Clock) -> None:
@@ -45,6 +53,8 @@ class DataCache:
         self._clock = clock
         self._numbers = itertools.count()
         self._used_bytes: int | None = None  # not looked yet
+        self._pinned: Counter[str] = Counter()
+        self._turn = threading.Lock()
         self._sweep_leftovers()
 
     @property
@@ -55,55 +65,131 @@ class DataCache:
     def limit_bytes(self) -> int:
         return self._limit_bytes
 
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
     def may_hold(self, info: ObjectInfo) -> bool:
-        """Whether the object is small enough to be kept."""
-        return info.size_bytes <= self._limit_bytes
+        """Whether the object is small enough to be kept, and one content of it can be told from the next."""
+        return info.size_bytes <= self._limit_bytes and bool(info.object_id)
 
-    def holds(self, store: ObjectStore, info: ObjectInfo) -> bool:
-        """Whether there is an entry for the object as it is now, by name and size."""
-        return self._find(_key(store, info), info) is not None
+    def held(self, origin: Downloads, infos: Iterable[ObjectInfo]) -> set[str]:
+        """The paths of those objects for which there is an entry, as they are now, by name and size."""
+        entries = {entry.file.name.partition("-")[0]: entry for entry in self._entries()}
+        held = set()
+        for info in infos:
+            entry = entries.get(_key(origin, info))
+            if entry is not None and _fits(entry, info):
+                held.add(info.path)
+        return held
 
-    def bring(self, store: ObjectStore, info: ObjectInfo, target: Path) -> tuple[str, ObjectInfo]:
-        """Write the object to `target`, from here if possible, else from the root, keeping a copy here.
+    @contextmanager
+    def pinned(self, origin: Downloads, infos: Iterable[ObjectInfo]) -> Iterator[None]:
+        """Within the block, entries of these objects make no room for others.
 
-        Returns its sha256, and what the store says of the very content that was written. `target` appears
+        Data that are larger than the limit would otherwise drive themselves out, each part just before the next run
+        asks for it.
+        """
+        keys = [_key(origin, info) for info in infos]
+        with self._turn:
+            self._pinned.update(keys)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._pinned.subtract(keys)
+                self._pinned += Counter()  # drops those that are at zero
+
+    def bring(
+        self, origin: Downloads, info: ObjectInfo, target: Path, counter: ProgressCounter | None = None
+    ) -> tuple[str, ObjectInfo]:
+        """Write the object to `target`, from here if possible, else from its origin, keeping a copy here.
+
+        Returns its sha256, and what its origin says of the very content that was written. `target` appears
         whole.
+
+        Args:
+            counter: is told what grows while it arrives.
 
         Raises:
             ObjectNotFound: it is gone.
-            IntegrityError: what arrived is not what the store promised.
+            IntegrityError: what arrived is not what was promised.
         """
-        kept_sha256 = self._place(_key(store, info), info, target)
+        kept_sha256 = self._place(_key(origin, info), info, target)
         if kept_sha256 is not None:
             return kept_sha256, info
-        arrived = self._new_file()
-        try:
-            fetched = store.download(info.path, arrived)
+        with self._arrived(origin, info, counter) as (arrived, fetched):
             sha256 = copy_to(arrived, target, expected=fetched.sha256, what=info.path)
-            self._keep(arrived, _key(store, fetched), fetched, sha256)
-        finally:
-            arrived.unlink(missing_ok=True)
+            self._keep(arrived, _key(origin, fetched), fetched, sha256)
         return sha256, fetched
 
-    def make_room(
-        self, wanted_bytes: int, *, keep: tuple[ObjectStore, Collection[ObjectInfo]] | None = None
-    ) -> int:
-        """Remove entries, those not used for longest first, until that much is freed; return how much was.
+    @contextmanager
+    def opened(
+        self, origin: Downloads, info: ObjectInfo, sha256: str, counter: ProgressCounter | None = None
+    ) -> Iterator[IO[bytes]]:
+        """The object's content, from here if possible, else fetched and kept here. It is not compared with anything.
 
         Args:
-            keep: objects whose entries stay.
+            sha256: what its digest has to be; it names the entry.
         """
-        kept = {_key(keep[0], info) for info in keep[1]} if keep is not None else set()
+        entry = self._find(_key(origin, info), info)
+        if entry is not None:
+            try:
+                kept = entry.file.open("rb")
+                self._touch(entry.file)
+            except FileNotFoundError:  # another process made room
+                entry = None
+        if entry is not None:
+            with kept:
+                yield kept
+            return
+        with self._arrived(origin, info, counter) as (arrived, fetched):
+            with arrived.open("rb") as content:
+                yield content
+            self._keep(arrived, _key(origin, fetched), fetched, sha256)
+
+    def forget(self, origin: Downloads, info: ObjectInfo) -> None:
+        """Remove the entry of the object, whose content turned out to be wrong."""
+        entry = self._find(_key(origin, info), info)
+        if entry is not None:
+            entry.file.unlink(missing_ok=True)
+            self._used_bytes = None
+
+    def make_room(self, wanted_bytes: int) -> int:
+        """Remove entries, those not used for longest first, until that much is freed; return how much was.
+
+        Pinned ones stay.
+        """
+        with self._turn:
+            return self._make_room(wanted_bytes)
+
+    def _make_room(self, wanted_bytes: int) -> int:
         freed_bytes = 0
         entries = sorted(self._entries(), key=lambda entry: (entry.used_ns, entry.file))
         for entry in entries:
             if freed_bytes >= wanted_bytes:
                 break
-            if entry.file.name.partition("-")[0] not in kept:
+            if entry.file.name.partition("-")[0] not in self._pinned:
                 entry.file.unlink(missing_ok=True)
                 freed_bytes += entry.size_bytes
         self._used_bytes = sum(entry.size_bytes for entry in entries) - freed_bytes
         return freed_bytes
+
+    @contextmanager
+    def _arrived(
+        self, origin: Downloads, info: ObjectInfo, counter: ProgressCounter | None
+    ) -> Iterator[tuple[Path, ObjectInfo]]:
+        """The object, fetched into a file that is gone after the block unless it was moved."""
+        folder = self._new_folder()
+        watched: AbstractContextManager[None] = nullcontext()
+        if counter is not None:
+            watched = counter.arriving(info.path, folder)
+        try:
+            with watched:
+                fetched = origin.download(info.path, folder / "object")
+            yield folder / "object", fetched
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _place(self, key: str, info: ObjectInfo, target: Path) -> str | None:
         """Copy the entry for `info` to `target`; None where there is none, or a damaged one, which goes."""
@@ -127,19 +213,21 @@ class DataCache:
         file = self._folder / key[:2] / f"{key}-{sha256}"
         file.parent.mkdir(parents=True, exist_ok=True)
         self._touch(arrived)
-        used_bytes = self._used_bytes if self._used_bytes is not None else self._measured()
-        if used_bytes + info.size_bytes > self._limit_bytes:
-            self._used_bytes = used_bytes = self._measured()  # other processes add and remove too
-        missing_bytes = used_bytes + info.size_bytes - self._limit_bytes
-        if missing_bytes > 0:
-            self.make_room(missing_bytes + int(self._limit_bytes * _ROOM_TO_SPARE))
-            used_bytes = self._used_bytes or 0
-        arrived.replace(file)
-        self._used_bytes = used_bytes + info.size_bytes
+        with self._turn:
+            used_bytes = self._used_bytes if self._used_bytes is not None else self._measured()
+            if used_bytes + info.size_bytes > self._limit_bytes:
+                self._used_bytes = used_bytes = self._measured()  # other processes add and remove too
+            missing_bytes = used_bytes + info.size_bytes - self._limit_bytes
+            if missing_bytes > 0:
+                if self._make_room(missing_bytes + int(self._limit_bytes * _ROOM_TO_SPARE)) < missing_bytes:
+                    return  # all that is left is in use
+                used_bytes = self._used_bytes or 0
+            arrived.replace(file)
+            self._used_bytes = used_bytes + info.size_bytes
 
     def _find(self, key: str, info: ObjectInfo) -> _Entry | None:
         for entry in self._entries_in(self._folder / key[:2], prefix=f"{key}-"):
-            if entry.size_bytes == info.size_bytes and info.sha256 in (None, entry.sha256):
+            if _fits(entry, info):
                 return entry
             entry.file.unlink(missing_ok=True)
             self._used_bytes = None
@@ -173,10 +261,10 @@ class DataCache:
     def _measured(self) -> int:
         return sum(entry.size_bytes for entry in self._entries())
 
-    def _new_file(self) -> Path:
-        folder = self._folder / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{os.getpid()}-{next(self._numbers)}-{id(self):x}"
+    def _new_folder(self) -> Path:
+        folder = self._folder / "tmp" / f"{os.getpid()}-{next(self._numbers)}-{id(self):x}"
+        folder.mkdir(parents=True)
+        return folder
 
     def _touch(self, file: Path) -> None:
         now_ns = int(self._clock.now().timestamp() * 1e9)
@@ -191,7 +279,7 @@ class DataCache:
         for leftover in leftovers:
             try:
                 if leftover.stat().st_mtime < oldest:
-                    leftover.unlink(missing_ok=True)
+                    shutil.rmtree(leftover, ignore_errors=True)
             except FileNotFoundError:
                 continue
 
@@ -222,6 +310,10 @@ def copy_to(source: Path, target: Path, *, expected: str | None, what: str) -> s
     return sha256
 
 
-def _key(store: ObjectStore, info: ObjectInfo) -> str:
-    told = [store.location, info.path, info.object_id, info.modified_at.isoformat(), info.size_bytes]
+def _fits(entry: _Entry, info: ObjectInfo) -> bool:
+    return entry.size_bytes == info.size_bytes and info.sha256 in (None, entry.sha256)
+
+
+def _key(origin: Downloads, info: ObjectInfo) -> str:
+    told = [origin.location, info.path, info.object_id, info.modified_at.isoformat(), info.size_bytes]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -124,9 +124,10 @@ FAULTS: list[tuple[str, str, int | None, str]] = [
     ),
     ("data[0].source", "data: [{source: ../x}]", 2, "leads out of its folder"),
     ("data[0].source", "data: [{source: /x}]", 2, "absolute"),
-    ("data[0].source", "data: [{source: 'https://x.org/y'}]", 2, "not supported by this version"),
-    ("data[0].source", "data: [{source: 'gdrive:y'}]", 2, "not supported by this version"),
-    ("data[0].source", f"data: [{{source: 1{'aB3_' * 8}}}]", 2, "looks like a Drive id"),
+    ("data[0].source", "data: [{source: 'gdrive:y'}]", 2, "an address of a root"),
+    ("data[0].source", "data: [{source: 'https://drive.google.com/drive'}]", 2, "Copy link"),
+    ("data[0].unpack", "data: [{source: x.csv, unpack: true}]", 2, "no archive that driverun unpacks"),
+    ("data[0].target", "data: [{source: 'https://x.org/'}]", 2, "does not tell a name"),
     ("data[0].target", "data: [{source: x, target: ../y}]", 2, "leads out"),
     ("data[0].access", "data: [{source: x, access: snyc}]", 2, "not one of sync, mount; did you mean sync"),
     (

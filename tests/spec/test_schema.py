@@ -28,6 +28,13 @@ SOUND = [
     "data: [{source: ./a b/größe/, access: mount, target: x/y, optional: false}]",
     "data: [{source: x, target: null}]",
     "data: [{source: a.b/..c/d..}]",
+    "data: [{source: 'https://a.org/b'}]",
+    "data: [{source: 'gs://bucket/a'}]",
+    f"data: [{{source: 1{'a' * 32}}}]",
+    f"data: [{{source: 'https://drive.google.com/file/d/1{'a' * 32}/view?usp=sharing'}}]",
+    f"data: [{{source: 'https://drive.google.com/uc?export=download&id=1{'a' * 32}'}}]",
+    "data: [{source: x.zip, unpack: false}]",
+    "data: [{source: x.zip, unpack: null}]",
     "outputs: {}",
     "outputs: {include: [], exclude: ['*.tmp', 'a/**/b']}",
     "outputs: {max_checkpoint_size: 0}",
@@ -70,12 +77,19 @@ FAULTY = [
             "''",
             ".",
             "'./'",
-            "'https://a/b'",
+            "'https://'",
             "'gdrive:x'",
+            "'gdrive://abc'",
+            "'file:///x'",
+            "'https://a:b@c/d'",
+            "'https://a/b c'",
+            "'https://drive.google.com/drive/my-drive'",
+            f"'https://docs.google.com/document/d/1{'a' * 32}/edit'",
         )
     ),
-    f"data: [{{source: 1{'a' * 32}}}]",
     f"data: [{{source: {'a/' * 600}}}]",
+    f"data: [{{source: 'https://a/{'b' * 1100}'}}]",
+    "data: [{source: x.zip, unpack: 1}]",
     "data: [{source: x, target: ../y}]",
     "data: [{source: x, target: ''}]",
     "data: [{source: x, access: copy}]",
@@ -189,6 +203,8 @@ def test_schema_and_parser_judge_alike(text: str, is_sound: bool) -> None:
     [
         "entrypoint: [make, '{x}']",  # a placeholder and the params
         "entrypoint: train.py\ndata: [{source: a/x}, {source: b/x}]",  # two sources
+        "entrypoint: train.py\ndata: [{source: x, unpack: true}]",  # the source's name
+        "entrypoint: train.py\ndata: [{source: 'https://a/'}]",  # that there is no target
         "entrypoint: [python, ../train.py]",  # the place of a script in a list depends on what is before it
         f"entrypoint: train.py\ndata: [{{source: {'a' * 256}}}]",  # bytes of one part
         "entrypoint: train.py\nseed: 7.0",  # to JSON Schema a whole number, however it is written

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from driverun.errors import JobError, UnsafePath
-from driverun.transfer.archives import Member, is_archive, unpack
+from driverun.spec.sources import is_archive
+from driverun.transfer.archives import Member, unpack
 
 
 def unpacked(file: Path, name: str = "") -> dict[str, bytes]:

@@ -1,0 +1,53 @@
+"""The same work for many things, several at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def for_each(items: Iterable[T], work: Callable[[T], None], *, threads: int) -> None:
+    """Call `work` with every item, in up to `threads` threads, and return when all are done.
+
+    After the first error nothing new is begun; what is under way comes to its end, then that error is raised.
+    The same goes for an interrupt of the calling thread.
+    """
+    waiting = list(items)
+    if threads < 2 or len(waiting) < 2:
+        for item in waiting:
+            work(item)
+        return
+    pending = iter(waiting)
+    turn = threading.Lock()
+    errors: list[BaseException] = []
+    stopped = threading.Event()
+
+    def work_through() -> None:
+        try:
+            while not stopped.is_set():
+                with turn:
+                    mine = next(pending, _Nothing)
+                if mine is _Nothing:
+                    return
+                work(mine)  # type: ignore[arg-type]  # it is no _Nothing
+        except BaseException as exc:
+            with turn:
+                errors.append(exc)
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(min(threads, len(waiting)), thread_name_prefix="driverun-transfer") as pool:
+        try:
+            wait([pool.submit(work_through) for _ in range(min(threads, len(waiting)))])
+        finally:
+            stopped.set()
+    if errors:
+        raise errors[0]
+
+
+class _Nothing:
+    """Stands for the end of the items."""
