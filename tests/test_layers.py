@@ -66,6 +66,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "oauth2client": ("storage.drive.*",),
     "httplib2": ("storage.drive.*",),
     "urllib3": ("storage.drive.*",),
+    "fsspec": ("transfer.addresses",),
     "google.colab": ("launchers.colab",),
     "pytest": ("testing.*",),  # suites that every implementation of a seam inherits
 }
