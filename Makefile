@@ -3,19 +3,21 @@
 VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+COLAB := ../shared/colab
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check colab bench clean
 help:
 	@echo 'make demo                 train jobs/digits through three power cuts, compare with an untouched run'
 	@echo 'make test                 run the tests                (ARGS="-k resume -x" goes to pytest)'
 	@echo 'make check                ruff, mypy --strict'
+	@echo 'make colab                driverun among the packages of Colab: nothing changes, tests pass (constraints in $(COLAB))'
 	@echo 'make bench BENCH=<name>   run benchmarks/<name>.py     (ARGS="..." goes to it)'
 	@echo 'make clean                remove the environment, the caches and the root of the demo'
 	@echo 'PYTHON=python3.12 make …  use this interpreter for the environment'
 
 # One environment serves every target: TensorFlow is nearly all of it, and each of them needs that.
 $(READY): pyproject.toml .ci/venv
-	@.ci/venv $(VENV) dev
+	@.ci/venv $(VENV) --editable ".[dev]"
 	@touch $@
 
 demo: $(READY)
@@ -29,6 +31,10 @@ check: $(READY)
 	$(PYTHON_IN) -m ruff check .
 	$(PYTHON_IN) -m ruff format --check .
 	$(PYTHON_IN) -m mypy --strict
+
+# One image after the other, some five minutes each. A Python or constraints that are not here are said loudly, and passed over.
+colab: $(READY)
+	$(PYTHON_IN) .ci/colab.py --constraints '$(COLAB)' $(ARGS)
 
 bench: $(READY)
 	@test -f 'benchmarks/$(BENCH).py' || { \
