@@ -29,9 +29,9 @@ SHARD_BYTES = 128 << 20
 SHARD_NAME = re.compile(r"([0-9a-f]{64})\.[a-z0-9]+\.tar")
 INDEX_NAME = re.compile(r"[0-9a-f]{16}\.[a-z0-9]+\.json")
 
-# What decides between a shard and its files: Drive answers in 150 ms and sends some 50 MB/s, and 16 files are
+# What decides between a shard and its files: Drive answers in 150 ms and sends some 50 MB/s, and 24 files are
 # fetched at a time (docs/architecture.md, "Data in").
-_SECONDS_PER_FILE = 0.15 / 16
+_SECONDS_PER_FILE = 0.15 / 24
 _SECONDS_PER_SHARD = 0.3
 _BYTES_PER_S = 50e6
 

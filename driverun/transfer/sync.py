@@ -27,7 +27,7 @@ from driverun.transfer.room import FreeBytes, disk_errors, free_bytes_of, requir
 
 __all__ = ["SyncedData", "find_source", "fingerprint_of", "missing_sources", "sync_data"]
 
-THREADS = 16  #: requests on their way at a time; each takes Drive some 150 ms
+THREADS = 24  #: requests on their way at a time; each takes Drive some 150 ms, and it permits 200 a second
 SHARD_THREADS = 4  #: large files at a time; more would only share the line
 SLOW_FILE_S = 0.05  #: what a small file takes where packs are worth making; a local root takes a millisecond
 
