@@ -115,7 +115,7 @@ class DriveOpening:
 
     def _folder_at(self, names: Sequence[str], *, make: bool) -> RemoteFile:
         folder = self._client.get(MY_DRIVE)
-        may_be_unseen = True
+        may_be_unseen = self._listing_lag_s > 0
         for number, name in enumerate(names):
             found = self._below(folder, name)
             if found is None and may_be_unseen:

@@ -21,6 +21,7 @@ import httplib2.certs
 import urllib3
 
 from driverun.clock import Clock
+from driverun.purpose import current_purpose
 from driverun.storage.drive.errors import DriveRefusal, Kind, answer_of, foreign_errors, verdict
 from driverun.storage.drive.servertime import ServerTime
 
@@ -164,6 +165,9 @@ class DriveTransport:
             headers = {**headers, "authorization": f"Bearer {token}"}
             if self._tokens.paying_project is not None:
                 headers["x-goog-user-project"] = self._tokens.paying_project
+        if purpose := current_purpose():
+            agent = headers.get("user-agent", "")  # where googleapiclient asks for compressed answers
+            headers = {**headers, "user-agent": f"driverun ({purpose}) {agent}".rstrip()}
         sent_s = self._clock.monotonic()
         answer = self._connections.urlopen(method, uri, body=body, headers=headers, preload_content=False)
         self._time.hear_date(answer.headers.get("date"), sent_s=sent_s)
