@@ -15,12 +15,13 @@ PACKAGE_DIR = Path(__file__).parent.parent / "driverun"
 
 #: What each room may import beside itself, as names under `driverun`. A room is a package or a module
 #: directly under it; `storage.base` allows that module alone and keeps the concrete stores out of reach.
-LEAVES = {"errors", "clock"}
+LEAVES = {"errors", "clock", "purpose"}
 SEAMS = LEAVES | {"spec", "runs", "storage.base"}
 PARTS = SEAMS | {"transfer", "checkpoints", "dispatch", "report", "spool", "settings"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
+    "purpose": set(),
     "spec": {"errors"},
     "runs": {"errors"},
     "settings": {"errors", "spec"},  # durations and sizes are read by the one rule of the job file
