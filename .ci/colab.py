@@ -10,7 +10,8 @@ Python, as in constraints-latest-py313.txt. For each of them:
    being installed, at any depth, and all of those are here. What is here and not in the image at that very version
    would be downloaded in Colab, and is a fault;
 2. driverun's wheel on top, without constraints, as a notebook installs it. Every other package stays at its version,
-   and `pip check` finds no conflict;
+   and `pip check` finds no conflict. The wheel that `driverun init` would keep on a root, made from what was
+   installed, is installed in its place and starts;
 3. the tests that meet other people's packages, with the installed wheel in the place of the checkout: a root on Drive,
    the Drive emulator, what is built on stores, and one suite of training.
 
@@ -155,7 +156,11 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
     if changed := differences(before, after):
         raise Unfit(f"installing driverun changes {changed}")
     pip(python, "check")
+    again = made_again(python, place)
+    pip(python, "install", "--force-reinstall", "--no-deps", again)
     run([python.with_name("driverun"), "--version"], "the command does not start")
+    if made_again(python, place) != again:
+        raise Unfit("an installed driverun does not make the wheel that it was installed from")
 
     print(
         f"colab: {image.name}: {_listed({name: after[name] for name in TELLING if name in after})}",
@@ -184,6 +189,19 @@ def made_environment(image: Image, folder: Path) -> Path:
     if made.returncode:
         raise Unfit("what driverun requires cannot be installed under its constraints")
     return folder / "bin" / "python"
+
+
+def made_again(python: Path, folder: Path) -> Path:
+    """The wheel of the installed driverun, as `driverun init` makes it."""
+    code = (
+        "import pathlib, sys; from driverun.transfer.wheel import running_wheel; wheel = running_wheel(); "
+        "file = pathlib.Path(sys.argv[1], wheel.name); file.write_bytes(wheel.content); print(file)"
+    )
+    command = [str(python), "-c", code, str(folder)]
+    made = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise Unfit("the installed driverun cannot make its wheel")
+    return Path(made.stdout.strip())
 
 
 def requirements() -> Iterator[str]:

@@ -159,6 +159,32 @@ def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InitialisedRoot:
+    """What `driverun init` has done."""
+
+    store: ObjectStore
+    is_new: bool
+    wheel: str | None  #: where on the root this very driverun lies, for other machines to install
+    no_wheel: str = ""  #: why it does not, where it should
+
+
+def init_root(option: str | None, here: Surroundings) -> InitialisedRoot:
+    """Make a root or mend one; on Drive, keep the wheel of this driverun there, so that Colab runs the same."""
+    from driverun.transfer.wheel import keep_wheel, running_wheel
+
+    store, is_new = make_root(option, here)
+    address = parse_root(option or str(here.cwd), cwd=here.cwd, home=here.home)
+    if isinstance(address, LocalAddress):
+        return InitialisedRoot(store=store, is_new=is_new, wheel=None)
+    try:
+        wheel = running_wheel()
+    except UsageError as exc:
+        return InitialisedRoot(store=store, is_new=is_new, wheel=None, no_wheel=str(exc))
+    keep_wheel(store, wheel)
+    return InitialisedRoot(store=store, is_new=is_new, wheel=wheel.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriveLogin:
     """What `driverun login` has done."""
 

@@ -24,13 +24,22 @@ from driverun.cli.main import (
 @root_option
 @click.pass_obj
 def init(app: App, place: str | None) -> None:
-    """Make a root: a folder that holds jobs, data, runs and their state."""
-    from driverun.assembly import make_root
+    """Make a root: a folder that holds jobs, data, runs and their state.
 
-    store, is_new = make_root(place or app.root, app.here)
-    click.echo(f"{store.location} {'is a driverun root now' if is_new else 'is a driverun root'}")
+    On Drive it also keeps the wheel of this driverun, which Colab installs. Calling it again after an update brings
+    the new one.
+    """
+    from driverun.assembly import init_root
+
+    made = init_root(place or app.root, app.here)
+    location = made.store.location
+    click.echo(f"{location} {'is a driverun root now' if made.is_new else 'is a driverun root'}")
+    if made.wheel is not None:
+        say(f"This driverun is there for other machines to install: {made.wheel}")
+    if made.no_wheel:
+        say(f"no wheel is there for Colab: {made.no_wheel}")
     say("For completion and checks in an editor, begin a job.yaml with this line:")
-    say(f"# yaml-language-server: $schema={store.location}/.driverun/job.schema.json")
+    say(f"# yaml-language-server: $schema={location}/.driverun/job.schema.json")
 
 
 @main.command()

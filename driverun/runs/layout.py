@@ -9,6 +9,7 @@
     runs/<run_id>.<number>.<worker>/...               everything else of an attempt
     .driverun/root.json                               that this is a root, and of which version
     .driverun/code/code-<sha256>.zip                  the code of runs, content-addressed
+    .driverun/wheels/driverun-<version>-0_<hex>-...   driverun itself, for machines that start on this root
     .driverun/packs/<16 hex of a source>/...          small files of data once more, in a few large files
 
 Numbers of attempts have at least four digits; a worker's id is in every name that it creates.
@@ -28,6 +29,7 @@ RUNS = "runs"
 META = ".driverun"
 ROOT_FILE = f"{META}/root.json"
 SCHEMA_FILE = f"{META}/job.schema.json"
+WHEELS = f"{META}/wheels"
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}-[0-9a-f]{12}")
 WORKER_ID = re.compile(r"[a-z0-9]{4,32}")

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from driverun.cli.main import EXIT_UNREACHABLE, EXIT_USAGE, main
+from driverun.errors import UsageError
 from driverun.testing.drive_emulator import DriveEmulator, Fault
+from driverun.transfer.wheel import running_wheel
 from tests.storage.drive.emulated import Counted, id_of
 
 Shell = Callable[..., Result]
@@ -69,6 +71,29 @@ def test_a_root_is_made_filled_and_looked_at(
     assert shell("--root", by_id, "cancel", run["run_id"]).exit_code == 0
     [run] = json.loads(shell(*root, "status", "--json").stdout)
     assert run["state"] == "CANCELLED"
+
+
+def test_a_root_keeps_the_driverun_that_made_it(shell: Shell, real_time_emulator: DriveEmulator) -> None:
+    wheel = running_wheel()
+    made = shell("init", "gdrive:experiments")
+    assert f"install: {wheel.path}" in made.stderr
+    assert shell("init", "gdrive:experiments").exit_code == 0
+    [kept] = [each for each in real_time_emulator.files() if each.title.endswith(".whl")]
+    assert kept.title == wheel.name
+    assert real_time_emulator.content(kept.id) == wheel.content
+
+
+def test_a_root_is_made_without_a_wheel_where_none_can_be(
+    shell: Shell, real_time_emulator: DriveEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise UsageError("cannot make the wheel of this driverun: it is not installed. Install it.")
+
+    monkeypatch.setattr("driverun.transfer.wheel.running_wheel", refuse)
+    made = shell("init", "gdrive:experiments")
+    assert made.exit_code == 0
+    assert "no wheel is there for Colab: cannot make" in made.stderr
+    assert not any(each.title.endswith(".whl") for each in real_time_emulator.files())
 
 
 def test_a_root_that_is_none_says_how_to_make_one(shell: Shell) -> None:
