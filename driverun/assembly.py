@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from driverun.clock import Clock, SystemClock
 from driverun.dispatch.choose import Capabilities
@@ -37,6 +38,9 @@ from driverun.storage.locate import (
 )
 from driverun.storage.retrying import RetryingStore, persist
 from driverun.transfer.cache import DataCache
+
+if TYPE_CHECKING:
+    from driverun.storage.drive.checkup import DriveCheckup
 
 ROOT_FORMAT = 1
 RETRY_BUDGET_S = 60.0  #: for one operation on the root; what is left to do after it is for the caller to know
@@ -91,8 +95,16 @@ def _drive_store_at(
 ) -> ObjectStore:
     _require_drive(f"open {address}")
     from driverun.storage.drive.opening import DriveOpening
+    from driverun.storage.drive.store import LISTING_LAG_S
 
-    opening = DriveOpening(address, environment=here.environment, home=here.home, clock=here.clock)
+    lag_s = here.settings().listing_lag_s
+    opening = DriveOpening(
+        address,
+        environment=here.environment,
+        home=here.home,
+        clock=here.clock,
+        listing_lag_s=lag_s if lag_s is not None else LISTING_LAG_S,
+    )
     return persist(
         lambda: opening.open(make=make),
         what=f"open {address}",
@@ -223,6 +235,22 @@ def _require_drive(doing: str) -> None:
         raise UsageError(
             f"cannot {doing}: {exc.name} is not installed. pip install 'driverun[drive]'"
         ) from exc
+
+
+def open_checkup(address: RootAddress, here: Surroundings) -> DriveCheckup | None:
+    """Someone to ask about the login for a root; None for a local one, which needs none.
+
+    Raises:
+        UsageError: nobody is logged in, or the extra `drive` is missing.
+    """
+    if isinstance(address, LocalAddress):
+        return None
+    _require_drive(f"open {address}")
+    from driverun.storage.drive.checkup import DriveCheckup
+
+    return DriveCheckup(
+        address, environment=here.environment, home=here.home, clock=here.clock, random=random.Random()
+    )
 
 
 def open_client(option: str | None, here: Surroundings) -> Client:

@@ -23,6 +23,7 @@ class Settings:
     root: str | None = None
     heartbeat_s: float = 10.0  #: between two writes of a record
     lease_s: float = 60.0  #: for how long a record may stand still
+    listing_lag_s: float | None = None  #: how old a Drive's listings may be; None: what is usual there
     quiet_s: float = 5.0  #: for how long a job's files have to be unchanged before it is a run
     cache_bytes: int = 20 * 10**9  #: for data
     python: str | None = None  #: the interpreter of jobs; None: the one that runs driverun
@@ -40,6 +41,7 @@ _NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "root": ("root", str),
     "heartbeat": ("heartbeat_s", parse_duration),
     "lease": ("lease_s", parse_duration),
+    "listing_lag": ("listing_lag_s", parse_duration),
     "quiet": ("quiet_s", parse_duration),
     "cache": ("cache_bytes", parse_size),
     "python": ("python", str),

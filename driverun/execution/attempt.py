@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.workdir import AttemptFolders
+from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
 from driverun.runs.state import Derived
 from driverun.spec.model import JobSpec
@@ -38,6 +40,8 @@ from driverun.spool.boards import ProgressBoard
 from driverun.spool.events import EventReader
 from driverun.spool.request import TrainingRequest
 from driverun.transfer.code import unpack_code
+from driverun.transfer.packing import Packer
+from driverun.transfer.progress import OnProgress, Progress, progress_lines
 from driverun.transfer.publish import publish_results
 from driverun.transfer.results import read_results_manifest
 from driverun.transfer.segments import SegmentWriter
@@ -51,6 +55,10 @@ FINAL_TRIES = (
     60  #: at the last commits and the results, RETRY_S apart, while the root is out of reach or full
 )
 RETRY_S = 5.0
+PACK_POLL_S = 3600.0  #: packs are made once, at the first turn
+PACK_PATIENCE_S = (
+    30.0  #: for packs that are nearly done when the run is; nobody waits for them on a hand-over
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,14 @@ class Outcome:
     state: AttemptState
     reason: str
     superseded: bool = False  #: another worker owns the run; nothing more was written
+
+
+class _Ended(Exception):
+    """Somebody asked for the end while data were on their way."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
 
 
 class Attempt:
@@ -99,6 +115,7 @@ class Attempt:
         self._log = SegmentWriter(self._store, self._key.log_segment, self._clock)
         self._metrics = SegmentWriter(self._store, self._key.metrics_segment, self._clock)
         self._committing: SnapshotCommitter | None = None
+        self._packers: list[Packer] = []
         self._board: ProgressBoard | None = None
 
     def run(self) -> Outcome:
@@ -111,6 +128,8 @@ class Attempt:
         beating = self._context.tasks.every(self._context.settings.heartbeat_s, self._beat, name="heartbeat")
         try:
             outcome = self._until_over()
+        except _Ended as exc:
+            outcome = exc.outcome
         except LostOwnership as exc:
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc), superseded=True)
         except TransientStoreError:
@@ -146,8 +165,18 @@ class Attempt:
         with self._context.workdir.attempt(self._key) as folders:
             request, restored = self._prepare(folders)
             self._watch.look()
-            exit_ = self._train(folders, request, restored)
-            return self._conclude(folders, exit_)
+            packing = [
+                self._context.tasks.every(PACK_POLL_S, packer.work, name="pack") for packer in self._packers
+            ]
+            try:
+                exit_ = self._train(folders, request, restored)
+                return self._conclude(folders, exit_)
+            finally:
+                is_asked = self._context.stop.stop is not None or self._watch.lost is not None
+                for packer in self._packers:
+                    packer.stop(patience_s=0.0 if is_asked else PACK_PATIENCE_S)
+                for task in packing:
+                    task.stop()
 
     def _earlier_results(self) -> Outcome | None:
         """What an attempt before this one finished without living to say so."""
@@ -177,10 +206,23 @@ class Attempt:
         data: dict[str, str] = {}
         for source in self._spec.data:
             self._doing = f"bringing {source.source}"
-            synced = sync_data(self._store, source, folders.work, self._context.cache)
+            tell = progress_lines(say, self._clock, what=source.source)
+            synced = sync_data(
+                self._store, source, folders.work, self._context.cache, partial(self._on_progress, tell)
+            )
             for note in synced.notes:
                 say(note)
             data.update(synced.files)
+            if synced.packable is not None:
+                self._packers.append(
+                    Packer(
+                        self._store,
+                        synced.packable,
+                        worker=self._key.worker,
+                        scratch=folders.scratch,
+                        say=say,
+                    )
+                )
         self._doing = "looking for a checkpoint"
         restored = restore_newest(
             self._store,
@@ -194,6 +236,17 @@ class Attempt:
         request = self._request(folders, code_files, fingerprint_of(data) if data else "", restored)
         request.write(folders.spool.request)
         return request, restored
+
+    def _on_progress(self, tell: OnProgress, progress: Progress) -> None:
+        """Show how far the data are; raises what ends the attempt, which cannot wait for the last of them."""
+        if self._watch.lost is not None:
+            raise self._watch.lost
+        if self._watch.cancel_requested:
+            raise _Ended(Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person"))
+        if self._context.stop.stop is not None:
+            raise _Ended(Outcome(state=AttemptState.INTERRUPTED, reason=self._context.stop.stop.value))
+        self._doing = f"bringing data: {progress}"
+        tell(progress)
 
     def _request(
         self,
@@ -418,9 +471,11 @@ class Attempt:
     # Beside.
 
     def _beat(self) -> None:
+        key, beat = self._key, self._keeper.record.beat + 1
         try:
-            self._watch.look()
-            self._keeper.beat(**{**self._changes(), "reason": self._doing})
+            with on_behalf_of(f"heartbeat {beat} of {key.number}.{key.worker}"):
+                self._watch.look()
+                self._keeper.beat(**{**self._changes(), "reason": self._doing})
         except LostOwnership:
             return  # the attempt's own thread finds it in the watch
         except StoreError as exc:

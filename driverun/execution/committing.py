@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from driverun.checkpoints.commit import CheckpointCommitter, Committed
@@ -18,6 +19,7 @@ from driverun.errors import (
     StoreError,
     StoreQuotaExceeded,
 )
+from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import ClaimEvidence
 from driverun.spool.buffers import newest_snapshot
 from driverun.spool.folder import SpoolFolder
@@ -115,17 +117,27 @@ class SnapshotCommitter:
                 return
             folder, header = found
             if header.fits_finished == len(self._fits):
-                self._committed(
-                    self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
-                )
+                with self._on_behalf_of(header):
+                    self._committed(
+                        self._committer.commit(
+                            folder, header, files=self._spool.files, fits=tuple(self._fits)
+                        )
+                    )
             self._sequence = header.sequence
 
     def _commit_fit(self, header: SnapshotHeader) -> None:
         folder = self._spool.fit(len(self._fits))
-        committed = self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
-        assert committed.fit_ref is not None, "the end of a fit can be referred to"
-        self._fits.append(committed.fit_ref)
-        self._committed(committed)
+        with self._on_behalf_of(header):
+            committed = self._committer.commit(
+                folder, header, files=self._spool.files, fits=tuple(self._fits)
+            )
+            assert committed.fit_ref is not None, "the end of a fit can be referred to"
+            self._fits.append(committed.fit_ref)
+            self._committed(committed)
+
+    def _on_behalf_of(self, header: SnapshotHeader) -> AbstractContextManager[None]:
+        key = self._committer.key
+        return on_behalf_of(f"checkpoint {header.step}-{header.fits_finished} of {key.number}.{key.worker}")
 
     def _committed(self, committed: Committed) -> None:
         self.newest = committed

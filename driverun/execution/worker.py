@@ -16,6 +16,7 @@ from driverun.errors import SpecError, TransientStoreError
 from driverun.execution.attempt import Attempt, Outcome
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.intake import Discovery
+from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
@@ -71,6 +72,7 @@ class Worker:
         self._waited_since: dict[str, object] = {}
         self._countdown_at_s = -math.inf
         self._began_s = context.clock.monotonic()
+        self._looks = 0
 
     def work(self, mode: Mode) -> Worked:
         """Work until `mode` says that it is enough, or somebody asks to stop.
@@ -98,7 +100,9 @@ class Worker:
 
     def _turn(self, mode: Mode, worked: Worked) -> bool:
         """Take up one run, or wait a moment; gives whether that was enough."""
-        choice, derived, soonest_s = self._look(worked)
+        self._looks += 1
+        with on_behalf_of(f"look {self._looks} of {self._context.worker}"):
+            choice, derived, soonest_s = self._look(worked)
         if choice.run_id is not None:
             outcome = self._take_up(choice.run_id)
             if outcome is not None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from driverun.clock import Clock
 from driverun.errors import DriverunError, JobError, RootNotFound, UsageError
 from driverun.execution.client import Client
 from driverun.execution.workdir import SHARED_MEMORY
+from driverun.launchers.ground import Audit, Ground, LocalGround, commits_by_attempt
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.spec.parser import parse_override
@@ -28,6 +29,7 @@ from driverun.storage.base import ObjectStore
 from driverun.transfer.sync import find_source
 
 LOOK_S = 0.02
+LOOK_AT_ROOT_S = 0.2  #: for the first commit of an attempt
 PATIENCE_S = 3600.0  #: for one attempt to commit something
 
 
@@ -66,10 +68,15 @@ class DrillResult:
     difference: str  #: "" if there is none
     remarks: tuple[str, ...]
     report: Path | None
+    audit: Audit | None
 
     @property
     def is_identical(self) -> bool:
         return not self.difference and all(row.is_ok for row in self.rows)
+
+    @property
+    def is_ok(self) -> bool:
+        return self.is_identical and not (self.audit is not None and self.audit.faults)
 
 
 def run_drill(
@@ -82,6 +89,7 @@ def run_drill(
     root: str | None,
     here: Surroundings,
     say: Callable[[str], None],
+    on: Callable[[Path], AbstractContextManager[Ground]] | None = None,
 ) -> DrillResult:
     """Run `job` twice on roots of its own, once with `kills` power cuts at random instants.
 
@@ -92,6 +100,7 @@ def run_drill(
     Args:
         keep: a folder for both roots; it must be empty or not exist. None: they are removed.
         root: where the job's data are taken from, if there is such a root.
+        on: makes, in a folder, the root for the run with cuts; None: it is local, as that of the other run always is.
 
     Raises:
         JobError: the job does not succeed even without cuts.
@@ -106,8 +115,14 @@ def run_drill(
     with ExitStack() as stack:
         base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
         base.mkdir(parents=True, exist_ok=True)
-        whole = _Rehearsal(base / "whole", job, overrides, data_from=_data_root(root, here), here=here)
-        cut = _Rehearsal(base / "cut", job, overrides, data_from=_data_root(root, here), here=here)
+        data_from = _data_root(root, here)
+        local = LocalGround(base / "whole" / "root")
+        whole = _Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
+        ground = stack.enter_context(
+            on(base / "cut") if on is not None else nullcontext(LocalGround(base / "cut" / "root"))
+        )
+        with ground.calm():
+            cut = _Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
         say(f"running {job.name} without a cut")
         began_s = here.clock.monotonic()
         whole.run_to_end()
@@ -115,17 +130,19 @@ def run_drill(
         say(f"it took {lasted_s:.0f} s; now with {kills} power cuts")
         rows = _with_cuts(cut, kills=kills, lasted_s=lasted_s, chosen=chosen, say=say)
         report = None
-        if keep is not None:
-            report = keep / "report.html"
-            report.write_text(cut.client.report(cut.run_id), encoding="utf-8")
-        return DrillResult(
-            rows=tuple(rows),
-            whole=whole.summary(),
-            cut=cut.summary(),
-            difference=_difference(whole, cut),
-            remarks=tuple(_remarks(cut)),
-            report=report,
-        )
+        with ground.calm():
+            if keep is not None:
+                report = keep / "report.html"
+                report.write_text(cut.client.report(cut.run_id), encoding="utf-8")
+            return DrillResult(
+                rows=tuple(rows),
+                whole=whole.summary(),
+                cut=cut.summary(),
+                difference=_difference(whole, cut),
+                remarks=tuple(_remarks(cut)),
+                report=report,
+                audit=ground.audit(),
+            )
 
 
 def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
@@ -143,6 +160,7 @@ class _Rehearsal:
     def __init__(
         self,
         folder: Path,
+        ground: Ground,
         job: Path,
         overrides: Mapping[str, Any],
         *,
@@ -150,12 +168,16 @@ class _Rehearsal:
         here: Surroundings,
     ) -> None:
         self._folder = folder
-        self._here = here
+        self._ground = ground
+        self._environment = {
+            name: value for name, value in here.environment.items() if not name.startswith("DRIVERUN_")
+        }
         self._clock: Clock = here.clock
-        self._root = folder / "root"
         self._started = 0
         self.executed = 0  #: optimiser updates of all attempts, counted outside the checkpoints
-        store, _ = make_root(str(self._root), here)
+        folder.mkdir(exist_ok=True)
+        own = {**self._environment, **ground.environment, "DRIVERUN_LISTING_LAG": "0s"}
+        store, _ = make_root(ground.address, replace(here, environment=own))
         self.client = Client(store, clock=here.clock, by=here.person)
         loaded = self.client.load_job(str(job))
         if data_from is not None:
@@ -171,20 +193,31 @@ class _Rehearsal:
                 self.client.upload(local, info.path)
 
     def summary(self) -> RunSummary:
-        return self.client.run(self.run_id)
+        with self._ground.calm():
+            return self.client.run(self.run_id)
 
     def start(self, *, marker: Path | None = None) -> _Runtime:
         """A worker on a machine of its own: another workdir, another id."""
         self._started += 1
         workdir = self._folder / f"machine-{self._started}"
         environment = {
-            name: value for name, value in self._here.environment.items() if not name.startswith("DRIVERUN_")
+            **self._environment,
+            **self._ground.environment,
+            "DRIVERUN_WORKDIR": str(workdir),
         }
-        environment["DRIVERUN_WORKDIR"] = str(workdir)
         if marker is not None:
             environment["DRIVERUN_HOLD_COMMIT"] = str(marker)
         return _Runtime(
-            [sys.executable, "-m", "driverun", "--root", str(self._root), "work", "--until-empty", "--quiet"],
+            [
+                sys.executable,
+                "-m",
+                "driverun",
+                "--root",
+                self._ground.address,
+                "work",
+                "--until-empty",
+                "--quiet",
+            ],
             environment=environment,
             workdir=workdir,
             run_id=self.run_id,
@@ -211,14 +244,11 @@ class _Rehearsal:
         """The newest step on the root."""
         return max((checkpoint.step for checkpoint in self.summary().checkpoints), default=None)
 
-    def commits_of_newest_attempt(self) -> int:
-        summary = self.summary()
-        newest = max((attempt.number for attempt in summary.attempts), default=0)
-        return sum(checkpoint.attempt == newest for checkpoint in summary.checkpoints)
-
-    @property
-    def attempts(self) -> int:
-        return len(self.summary().attempts)
+    def has_committed(self, attempt: int) -> bool:
+        """Has the attempt of that number, or a later one, committed a checkpoint?"""
+        commits = commits_by_attempt(self._ground.paths(), self.run_id)
+        newest = max(commits, default=0)
+        return newest >= attempt and commits[newest] > 0
 
 
 class _Runtime:
@@ -338,9 +368,9 @@ def _wait_for_commit(rehearsal: _Rehearsal, runtime: _Runtime, number: int, mark
         if marker is not None:
             if marker.exists():
                 return True
-        elif rehearsal.attempts >= number and rehearsal.commits_of_newest_attempt() > 0:
+        elif rehearsal.has_committed(number):
             return True
-        rehearsal._clock.sleep(LOOK_S)
+        rehearsal._clock.sleep(LOOK_S if marker is not None else LOOK_AT_ROOT_S)
     return False
 
 

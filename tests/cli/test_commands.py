@@ -386,3 +386,8 @@ def test_every_command_has_help(shell: Shell, command: str) -> None:
     result = shell.bare(command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+def test_a_drill_has_latency_and_faults_on_a_drive_alone(shell: Shell, tmp_path: Path) -> None:
+    said = shell.refused("drill", str(tmp_path), "--fault-rate", "0.1")
+    assert "--on drive" in said

@@ -111,8 +111,14 @@ def newest_attempt(root: Path) -> Path:
 
 
 @contextmanager
-def runtime(root: Path, name: str, *arguments: str, **environment: str) -> Iterator[Runtime]:
-    """A worker at work, whose machine is gone when the block ends."""
+def runtime(
+    root: Path, name: str, *arguments: str, address: str | None = None, **environment: str
+) -> Iterator[Runtime]:
+    """A worker at work, whose machine is gone when the block ends.
+
+    Args:
+        root: the folder that the worker's disk is beside, and the root itself unless `address` is another.
+    """
     disk = root.parent / f"{root.name}-{name}"
     disk.mkdir()
     with open(disk.with_suffix(".log"), "wb") as log:
@@ -122,7 +128,7 @@ def runtime(root: Path, name: str, *arguments: str, **environment: str) -> Itera
                 "-m",
                 "driverun",
                 "--root",
-                str(root),
+                address or str(root),
                 "work",
                 *(arguments or ("--until-empty",)),
             ],

@@ -31,6 +31,7 @@ class RequestRecord:
     response_bytes: int  #: of the body, as far as it was sent
     account: str  #: an e-mail; empty: unknown
     fault: str = ""  #: as in `drop@after`; empty: none
+    agent: str = ""  #: what the client calls itself
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> RequestRecord:

@@ -233,6 +233,7 @@ class Service:
             response_bytes=length if outcome.cut_at is None else outcome.cut_at,
             account=progress.account,
             fault=progress.fault.label if progress.fault is not None else "",
+            agent=request.headers.get("user-agent", ""),
         )
 
     # The work
