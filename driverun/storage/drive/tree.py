@@ -87,7 +87,10 @@ class RemoteTree:
         #: A caller that asks twice within this time gets one poll; much less than what a listing lags anyway.
         self._shared_s = min(1.0, listing_lag_s / 10)
         self._relist_s = RELIST_S if root.is_own or root.drive_id else RELIST_SHARED_S
-        self._turn = threading.RLock()
+        self._turn = (
+            threading.RLock()
+        )  # held while Drive is asked about structure, so for as long as that takes
+        self._state = threading.RLock()  # held while what is known is read or changed, never during a request
         self._page_token: str | None = None
         self._polled_s = float("-inf")
         self._files: dict[str, RemoteFile] = {}
@@ -98,7 +101,12 @@ class RemoteTree:
         self._told: set[str] = set()
 
     def known(self, path: str) -> Entry | None:
-        """The oldest file at `path`, by what is known; unknown folders are listed, nothing else is asked."""
+        """The oldest file at `path`, by what is known; unknown folders are listed, nothing else is asked.
+
+        What is known wholly does not wait for a listing of another thread that hangs: a heartbeat must not.
+        """
+        if (entry := self._remembered(path)) is not None:
+            return entry
         with self._turn:
             return next(iter(self._at(path)), None)
 
@@ -175,8 +183,7 @@ class RemoteTree:
 
     def saw(self, file: RemoteFile) -> None:
         """Take note of what Drive has just said of a file."""
-        with self._turn:
-            self._apply(file)
+        self._apply(file)
 
     def lost(self, file_id: str, *, for_good: bool = False) -> None:
         """Take note that there is no such file or folder any more.
@@ -184,7 +191,7 @@ class RemoteTree:
         Args:
             for_good: this process deleted it; listings that lag behind do not bring it back.
         """
-        with self._turn:
+        with self._state:
             if for_good:
                 self._gone.add(file_id)
             self._drop(file_id)
@@ -204,6 +211,21 @@ class RemoteTree:
         return self._targets[file.target_id]
 
     # Finding.
+
+    def _remembered(self, path: str) -> Entry | None:
+        """The only file at `path`, if all folders on the way are known, and there is one of each."""
+        *above, name = path.split("/")
+        folder_id = self._root_id
+        with self._state:
+            for part in [*above, name]:
+                if folder_id not in self._listings:
+                    return None
+                alike = self._named([FolderRef(folder_id=folder_id, is_elsewhere=False)], part)
+                if len(alike) != 1 or alike[0].is_shortcut:
+                    return None
+                folder_id = alike[0].file_id
+            [file] = alike
+            return None if file.is_folder else Entry(file=file, content=file)
 
     def _at(self, path: str) -> list[Entry]:
         parent, _, name = path.rpartition("/")
@@ -257,12 +279,13 @@ class RemoteTree:
     def _named(self, folders: Iterable[FolderRef], name: str) -> list[RemoteFile]:
         """What has the name in these folders: written exactly so, else in another Unicode form."""
         key = name_key(name)
-        alike = [
-            self._files[file_id]
-            for ref in folders
-            if ref.folder_id in self._listings
-            for file_id in self._listings[ref.folder_id].by_name.get(key, ())
-        ]
+        with self._state:
+            alike = [
+                self._files[file_id]
+                for ref in folders
+                if ref.folder_id in self._listings
+                for file_id in self._listings[ref.folder_id].by_name.get(key, ())
+            ]
         return [file for file in alike if file.title == name] or alike
 
     def _collect(
@@ -279,9 +302,7 @@ class RemoteTree:
         beneath: dict[str, list[FolderRef]] = {}
         above = above | {ref.folder_id for ref in refs}
         for ref in refs:
-            listing = self._listings.get(ref.folder_id)
-            for file_id in listing.ids if listing is not None else ():
-                file = self._files[file_id]
+            for file in self._in(ref):
                 if not self._is_usable(file):
                     continue
                 content = self.content_of(file) if recursive or file.target_type != FOLDER else None
@@ -304,6 +325,12 @@ class RemoteTree:
         if recursive:
             for name, folders in beneath.items():
                 yield f"{start}{name}", folders, above
+
+    def _in(self, ref: FolderRef) -> list[RemoteFile]:
+        """What is known to lie in the folder."""
+        with self._state:
+            listing = self._listings.get(ref.folder_id)
+            return [self._files[file_id] for file_id in listing.ids] if listing is not None else []
 
     def _is_usable(self, file: RemoteFile) -> bool:
         try:
@@ -350,7 +377,8 @@ class RemoteTree:
             is_empty = False
         self._new_folders.pop(key, None)
         if is_empty:
-            self._listings[folder.file_id] = _Listing(relist_s=self._clock.monotonic() + self._relist_s)
+            with self._state:
+                self._listings[folder.file_id] = _Listing(relist_s=self._clock.monotonic() + self._relist_s)
         self._apply(folder)
         return [FolderRef(folder_id=folder.file_id, is_elsewhere=False)]
 
@@ -399,8 +427,9 @@ class RemoteTree:
                 return
             page_token = page.next_page
         self._page_token = self._client.start_of_changes()
-        for listing in self._listings.values():
-            listing.relist_s = started_s
+        with self._state:
+            for listing in self._listings.values():
+                listing.relist_s = started_s
         self._polled_s = started_s
 
     def _relist_due(self, folder: str, *, recursive: bool) -> bool:
@@ -414,12 +443,7 @@ class RemoteTree:
                 for ref in refs
                 if ref.folder_id in self._listings and self._listings[ref.folder_id].relist_s <= now_s
             ]
-            below = [
-                self._files[file_id]
-                for ref in refs
-                if recursive and ref.folder_id in self._listings
-                for file_id in self._listings[ref.folder_id].ids
-            ]
+            below = [file for ref in refs if recursive for file in self._in(ref)]
             refs = [FolderRef(folder_id=f.file_id, is_elsewhere=False) for f in below if f.is_folder]
         if due:
             self._list(due[:FOLDERS_A_QUERY])
@@ -453,15 +477,16 @@ class RemoteTree:
                 self._list([folder_id])
             return
         missed: list[str] = []
-        for folder_id in folder_ids:
-            known = self._listings.get(folder_id)
-            if known is None:
-                # Listed once more when all that is older than the feed must have become visible.
-                first_s = self._lag_s if self._lag_s > 0 else self._relist_s
-                self._listings[folder_id] = _Listing(relist_s=now_s + first_s)
-            else:
-                known.relist_s = now_s + self._relist_s
-                missed += known.ids
+        with self._state:
+            for folder_id in folder_ids:
+                known = self._listings.get(folder_id)
+                if known is None:
+                    # Listed once more when all that is older than the feed must have become visible.
+                    first_s = self._lag_s if self._lag_s > 0 else self._relist_s
+                    self._listings[folder_id] = _Listing(relist_s=now_s + first_s)
+                else:
+                    known.relist_s = now_s + self._relist_s
+                    missed += known.ids
         for file in found:
             if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
                 continue  # moved away while we asked
@@ -479,23 +504,24 @@ class RemoteTree:
                 self._drop(file_id)
 
     def _apply(self, file: RemoteFile) -> None:
-        if file.file_id in self._targets:
-            known_target = self._targets[file.file_id]
-            if known_target is None or known_target.version <= file.version:
-                self._targets[file.file_id] = None if file.is_trashed else file
-        known = self._files.get(file.file_id)
-        if file.file_id in self._gone or (known is not None and file.version < known.version):
-            return
-        if file.is_trashed:
-            self._drop(file.file_id)
-            return
-        places = [parent for parent in file.parents if parent in self._listings]
-        if known is not None:
-            self._unlink(known)
-        if places:
-            self._files[file.file_id] = file
-            for parent in places:
-                self._listings[parent].add(file)
+        with self._state:
+            if file.file_id in self._targets:
+                known_target = self._targets[file.file_id]
+                if known_target is None or known_target.version <= file.version:
+                    self._targets[file.file_id] = None if file.is_trashed else file
+            known = self._files.get(file.file_id)
+            if file.file_id in self._gone or (known is not None and file.version < known.version):
+                return
+            if file.is_trashed:
+                self._drop(file.file_id)
+                return
+            places = [parent for parent in file.parents if parent in self._listings]
+            if known is not None:
+                self._unlink(known)
+            if places:
+                self._files[file.file_id] = file
+                for parent in places:
+                    self._listings[parent].add(file)
 
     def _unlink(self, file: RemoteFile) -> None:
         del self._files[file.file_id]
@@ -505,14 +531,15 @@ class RemoteTree:
 
     def _drop(self, file_id: str) -> None:
         """Forget a file; or a folder, with all that lies in it."""
-        if file_id in self._targets:
-            self._targets[file_id] = None
-        known = self._files.get(file_id)
-        if known is not None:
-            self._unlink(known)
-        listing = self._listings.pop(file_id, None)
-        for below in listing.ids if listing is not None else ():
-            self._drop(below)
+        with self._state:
+            if file_id in self._targets:
+                self._targets[file_id] = None
+            known = self._files.get(file_id)
+            if known is not None:
+                self._unlink(known)
+            listing = self._listings.pop(file_id, None)
+            for below in listing.ids if listing is not None else ():
+                self._drop(below)
 
     def _tell(self, message: str) -> None:
         """Say it once."""

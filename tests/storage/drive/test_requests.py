@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from driverun.storage.drive.client import ChangePage
 from driverun.storage.drive.store import DriveStore
 from driverun.storage.drive.tree import RELIST_S
 from driverun.testing.clock import FakeClock
@@ -203,6 +206,29 @@ def test_a_busy_account_is_listed_anew(
     assert cost.methods.count("changes.list") == 5
     clock.advance(seconds=10)
     assert "ledger/wish.json" in [info.path for info in store.list("ledger")]
+
+
+def test_a_heartbeat_does_not_wait_for_a_listing_that_hangs(
+    emulator: DriveEmulator, clock: FakeClock, store: DriveStore
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    poll = store._client.changes
+
+    def hanging(page_token: str) -> ChangePage:
+        asked.set()
+        assert answer.wait(30)
+        return poll(page_token)
+
+    store._client.changes = hanging  # type: ignore[method-assign]
+    clock.advance(seconds=10.0)
+    with ThreadPoolExecutor(1) as threads:
+        listing = threads.submit(store.list, "ledger")
+        assert asked.wait(30)
+        store.replace("ledger/mine.record.json", b"beat")
+        assert store.read("ledger/mine.record.json") == b"beat"
+        assert not listing.done()
+        answer.set()
+        assert [info.size_bytes for info in listing.result()] == [4]
 
 
 def test_the_time_is_known_without_asking_again(
