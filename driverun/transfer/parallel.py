@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,7 +43,8 @@ def for_each(items: Iterable[T], work: Callable[[T], None], *, threads: int) -> 
 
     with ThreadPoolExecutor(min(threads, len(waiting)), thread_name_prefix="driverun-transfer") as pool:
         try:
-            wait([pool.submit(work_through) for _ in range(min(threads, len(waiting)))])
+            # Each in a copy of the context, so that requests of these threads are for what the caller is at.
+            wait([pool.submit(copy_context().run, work_through) for _ in range(min(threads, len(waiting)))])
         finally:
             stopped.set()
     if errors:

@@ -164,14 +164,14 @@ def test_what_was_added_in_numbers_is_packed_beside_what_was(
 
 
 def test_many_shards_hold_what_one_would(runtime: NewRuntime, far: FarStore) -> None:
-    packed_by(runtime(), shard_bytes=1200)
+    packed_by(runtime(), shard_bytes=2000)
     (found,), listing = find_packs(far, SOURCE)
-    assert len(found.index.shards) == len(listing) - 1 == 3
+    assert len(found.index.shards) == len(listing) - 1 == 2
     second = runtime()
     second.sync()
     assert second.files == FILES
-    assert len([path for path in second.downloads if path.endswith(".tar")]) == 2
-    assert 2 < len(second.downloads) < 40  # the last shard holds less than fetching it would take
+    assert len([path for path in second.downloads if path.endswith(".tar")]) == 1
+    assert 2 < len(second.downloads) < 50  # the last shard holds less than fetching it would take
 
 
 def test_a_shard_is_a_tar_that_a_person_can_open(runtime: NewRuntime, far: FarStore, tmp_path: Path) -> None:
