@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from driverun.cli.main import EXIT_NO, App, main, root_option, say
+from driverun.cli.main import EXIT_NO, EXIT_UNREACHABLE, App, main, root_option, say
 
 
 @main.command()
@@ -115,11 +115,16 @@ def diff(app: App, run_a: str, run_b: str, as_json: bool) -> None:
 @root_option
 @click.pass_obj
 def doctor(app: App) -> None:
-    """Say what is wrong with this set-up, and how to mend it."""
+    """Say what is wrong with this set-up, and how to mend it.
+
+    On a root of Drive it tries the login, and writes some small files that it takes away again.
+    """
     from driverun.cli import render
     from driverun.launchers.doctor import examine
 
     findings = examine(app.root, app.here)
     click.echo(render.problems(findings, terminal=app.is_terminal))
+    if any(finding.is_unreachable for finding in findings):
+        sys.exit(EXIT_UNREACHABLE)
     if any(finding.is_fault for finding in findings):
         sys.exit(EXIT_NO)

@@ -143,6 +143,11 @@ def packs_folder(source: str) -> str:
     return f"{META}/packs/{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
+def probe_file(probe_id: str) -> str:
+    """Where something is written, read and taken away again, to see whether that works."""
+    return f"{META}/probe-{probe_id}.txt"
+
+
 def attempt_of_path(path: str) -> AttemptKey | None:
     """Whose attempt the folder or file at `path` belongs to; None for a path outside of every attempt."""
     found = _ATTEMPT.fullmatch(path)

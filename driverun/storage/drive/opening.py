@@ -57,12 +57,7 @@ class DriveOpening:
         self._address = address
         self._clock = clock
         self._listing_lag_s = listing_lag_s
-        endpoint = environment.get(ENDPOINT_VARIABLE) or None
-        if endpoint is not None:
-            _refuse_elsewhere(endpoint)
-            credentials: google.auth.credentials.Credentials = _emulated_login(environment, endpoint)
-        else:
-            credentials = find_credentials(environment, home=home)
+        credentials, endpoint = find_login(environment, home=home)
         self._is_robot = isinstance(credentials, service_account.Credentials)
         self._time = ServerTime(clock)
         self._client = open_client(SharedTokens(credentials), clock=clock, time=self._time, endpoint=endpoint)
@@ -172,6 +167,21 @@ def open_client(
         pacing=pacing if pacing is not None else TokenBucket(clock),
         time=time,
     )
+
+
+def find_login(
+    environment: Mapping[str, str], *, home: Path
+) -> tuple[google.auth.credentials.Credentials, str | None]:
+    """Whoever is logged in, and where Drive is; None: at Google.
+
+    Raises:
+        UsageError: nobody is, or the endpoint is not on this machine.
+    """
+    endpoint = environment.get(ENDPOINT_VARIABLE) or None
+    if endpoint is None:
+        return find_credentials(environment, home=home), None
+    _refuse_elsewhere(endpoint)
+    return _emulated_login(environment, endpoint), endpoint
 
 
 def find_credentials(environment: Mapping[str, str], *, home: Path) -> google.auth.credentials.Credentials:
