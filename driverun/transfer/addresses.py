@@ -180,24 +180,27 @@ class _Remote:
         for wait_s in (*WAITS_S, None):
             try:
                 return act()
-            except (FileNotFoundError, DriverunError):
+            except DriverunError:
                 raise
             except PermissionError as exc:
                 raise StoreAccessDenied(f"cannot {action} {self._address}: access is denied ({exc})") from exc
-            except Exception as exc:  # each library behind fsspec raises its own; the cause stays attached
-                if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            except Exception as raised:  # each library behind fsspec raises its own; the cause stays attached
+                error = _what_happened(raised)
+                if isinstance(error, FileNotFoundError):
+                    raise error from raised
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise  # of this machine's disk
-                status = getattr(exc, "status", None) or getattr(exc, "code", None)
+                status = getattr(error, "status", None) or getattr(error, "code", None)
                 if status in (401, 403):
                     raise StoreAccessDenied(
-                        f"cannot {action} {self._address}: access is denied ({exc})"
-                    ) from exc
+                        f"cannot {action} {self._address}: access is denied ({error})"
+                    ) from raised
                 if wait_s is None or _is_lasting(status):
                     raise ObjectNotFound(
-                        f"cannot {action} {self._address}: {type(exc).__name__}: {exc}. The run waits for its "
+                        f"cannot {action} {self._address}: {type(error).__name__}: {error}. The run waits for its "
                         "data; see whether the address opens in a browser of this machine.",
                         path=self._address,
-                    ) from exc
+                    ) from raised
                 self._clock.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
@@ -212,6 +215,14 @@ def _how_to_install(scheme: str, missing: ImportError) -> str:
     import fsspec
 
     return f"pip install 'driverun[{extra}]' {library}=={fsspec.__version__}"
+
+
+def _what_happened(raised: Exception) -> BaseException:
+    """The error behind a FileNotFoundError, which fsspec makes of every failure of a web site."""
+    cause = raised.__cause__
+    if not isinstance(raised, FileNotFoundError) or cause is None:
+        return raised
+    return raised if getattr(cause, "status", None) in (404, 410) else cause
 
 
 def _is_lasting(status: object) -> bool:
