@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from driverun.checkpoints.commit import CheckpointCommitter, Committed
@@ -117,29 +116,27 @@ class SnapshotCommitter:
                 return
             folder, header = found
             if header.fits_finished == len(self._fits):
-                with self._on_behalf_of(header):
-                    self._committed(
-                        self._committer.commit(
-                            folder, header, files=self._spool.files, fits=tuple(self._fits)
-                        )
-                    )
+                self._committed(self._commit(folder, header))
             self._sequence = header.sequence
 
     def _commit_fit(self, header: SnapshotHeader) -> None:
         folder = self._spool.fit(len(self._fits))
-        with self._on_behalf_of(header):
-            committed = self._committer.commit(
-                folder, header, files=self._spool.files, fits=tuple(self._fits)
-            )
-            assert committed.fit_ref is not None, "the end of a fit can be referred to"
-            self._fits.append(committed.fit_ref)
-            self._committed(committed)
+        committed = self._commit(folder, header)
+        assert committed.fit_ref is not None, "the end of a fit can be referred to"
+        self._fits.append(committed.fit_ref)
+        self._committed(committed)
 
-    def _on_behalf_of(self, header: SnapshotHeader) -> AbstractContextManager[None]:
+    def _commit(self, folder: Path, header: SnapshotHeader) -> Committed:
+        with on_behalf_of(f"checkpoint {self._name(header)}"):
+            return self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
+
+    def _name(self, header: SnapshotHeader) -> str:
         key = self._committer.key
-        return on_behalf_of(f"checkpoint {header.step}-{header.fits_finished} of {key.number}.{key.worker}")
+        return f"{header.step}-{header.fits_finished} of {key.number}.{key.worker}"
 
     def _committed(self, committed: Committed) -> None:
         self.newest = committed
-        for problem in self._retention.apply(claims=self._claims(), resume_after=self._resume_after).problems:
+        with on_behalf_of(f"sweep {self._name(committed.manifest.header)}"):
+            swept = self._retention.apply(claims=self._claims(), resume_after=self._resume_after)
+        for problem in swept.problems:
             self._say(problem)

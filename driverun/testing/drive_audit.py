@@ -19,7 +19,8 @@ from driverun.transfer.results import read_results_manifest
 
 _AGENT = re.compile(r"driverun \(([a-z]+) ([^)]*)\)")
 _CHUNK = "upload"  # how the emulator calls a piece of a large file
-_DELETE = "files.delete"
+_SWEEP = "sweep"  # what requests say that are made to remove old checkpoints
+_ENOUGH_LOOKS = 5  # to judge them
 
 
 class Work(enum.Enum):
@@ -39,7 +40,8 @@ class Work(enum.Enum):
 class Cost:
     """What one kind of work cost, each time that it met no fault.
 
-    Pieces of large files are left out. Deletes are shared out evenly: one checkpoint may remove what many left.
+    Pieces of large files are left out. What it takes to remove old checkpoints is shared out evenly among the new ones,
+    because one may remove what many left.
     """
 
     work: Work
@@ -52,7 +54,8 @@ class Cost:
 
     @property
     def is_within_budget(self) -> bool:
-        return self.most <= self.work.budget
+        is_unknown = self.work is Work.LOOK and len(self.totals) < _ENOUGH_LOOKS
+        return is_unknown or self.most <= self.work.budget
 
     def __str__(self) -> str:
         return (
@@ -74,11 +77,13 @@ def costs_of(requests: Iterable[RequestRecord]) -> list[Cost]:
         if request.fault or request.status == 0 or request.status >= 400:
             disturbed.add(time)
     costs = []
+    sweeping = sum(sum(counts.values()) for (kind, _), counts in times.items() if kind == _SWEEP)
     for work in Work:
-        calm = [counts for time, counts in times.items() if time[0] == work.value and time not in disturbed]
+        every = [(time, counts) for time, counts in times.items() if time[0] == work.value]
+        share = sweeping / len(every) if work is Work.CHECKPOINT and every else 0.0
+        calm = [counts for time, counts in every if time not in disturbed]
         if calm:
-            deletes = sum(counts[_DELETE] for counts in calm) / len(calm)
-            totals = sorted(sum(c.values()) - c[_CHUNK] - c[_DELETE] + deletes for c in calm)
+            totals = sorted(sum(counts.values()) - counts[_CHUNK] + share for counts in calm)
             costs.append(Cost(work=work, totals=tuple(totals)))
     return costs
 

@@ -47,11 +47,11 @@ def commit(step: int, *, deletes: int = 0, polls: int = 1) -> list[RequestRecord
         *[asked(purpose, "upload", status=308)] * 7,
         *[asked(purpose, "drive.changes.list")] * polls,
         asked(purpose, "drive.files.insert"),
-        *[asked(purpose, "drive.files.delete", status=204)] * deletes,
+        *[asked(f"sweep {step}-0 of 1.worker1", "drive.files.delete", status=204)] * deletes,
     ]
 
 
-def test_a_checkpoint_costs_its_requests_without_the_pieces_and_its_share_of_the_deletes() -> None:
+def test_a_checkpoint_costs_its_requests_without_the_pieces_and_its_share_of_the_sweeps() -> None:
     [cost] = costs_of([*commit(1), *commit(2), *commit(3, deletes=6)])
     assert cost.work is Work.CHECKPOINT
     assert cost.totals == (5.0, 5.0, 5.0)
@@ -78,6 +78,8 @@ def test_a_look_is_judged_by_the_middle_one_and_the_first_by_nothing() -> None:
     [cost] = costs_of(looks)
     assert cost.work is Work.LOOK
     assert cost.is_within_budget
+    [few] = costs_of([asked("look 2 of w1", "drive.files.get")] * 3)
+    assert few.is_within_budget, "of too few looks nothing is said"
     assert costs_of([asked("", "drive.files.list")]) == []
 
 
