@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import TYPE_CHECKING
 
 from driverun.clock import Clock, SystemClock
 from driverun.dispatch.choose import Capabilities
@@ -39,9 +38,6 @@ from driverun.storage.locate import (
 )
 from driverun.storage.retrying import RetryingStore, persist
 from driverun.transfer.cache import DataCache
-
-if TYPE_CHECKING:
-    from driverun.storage.drive.checkup import DriveCheckup
 
 if TYPE_CHECKING:
     from driverun.storage.drive.checkup import DriveCheckup
@@ -239,22 +235,6 @@ def _require_drive(doing: str) -> None:
         raise UsageError(
             f"cannot {doing}: {exc.name} is not installed. pip install 'driverun[drive]'"
         ) from exc
-
-
-def open_checkup(address: RootAddress, here: Surroundings) -> DriveCheckup | None:
-    """Someone to ask about the login for a root; None for a local one, which needs none.
-
-    Raises:
-        UsageError: nobody is logged in, or the extra `drive` is missing.
-    """
-    if isinstance(address, LocalAddress):
-        return None
-    _require_drive(f"open {address}")
-    from driverun.storage.drive.checkup import DriveCheckup
-
-    return DriveCheckup(
-        address, environment=here.environment, home=here.home, clock=here.clock, random=random.Random()
-    )
 
 
 def open_checkup(address: RootAddress, here: Surroundings) -> DriveCheckup | None:
