@@ -42,7 +42,7 @@ from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import ObjectStore
 from driverun.transfer.code import capture_code
-from driverun.transfer.fetch import fetch_results
+from driverun.transfer.fetch import ResultReader, fetch_results
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.results import ResultsManifest, read_results_manifest
 from driverun.transfer.segments import read_segments
@@ -316,26 +316,23 @@ class Client:
             self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
         )
         if not found:
-            return self._outputs_alone(derived, evidence.run_id)
+            return self._outputs_alone(derived, evidence.run_id, folder)
         newest = load_manifest(self._store, found[0].path).manifest
         manifests = [*(load_manifest(self._store, fit.path).manifest for fit in newest.fits), newest]
         states = [
             final_state_of(self._store, manifest, folder, label=evidence.run_id) for manifest in manifests
         ]
-        return [*states, *self._outputs_alone(derived, evidence.run_id)]
+        return [*states, *self._outputs_alone(derived, evidence.run_id, folder)]
 
-    def _outputs_alone(self, derived: Derived, run_id: str) -> list[FinalState]:
+    def _outputs_alone(self, derived: Derived, run_id: str, scratch: Path) -> list[FinalState]:
         """What the script wrote, as a state of its own."""
         if derived.results is None:
             return []
         folder = derived.results.path
         manifest: ResultsManifest = read_results_manifest(self._store, folder)
-        if manifest.archive is not None:
-            return []
+        reader = ResultReader(self._store, folder, manifest, scratch)
         outputs = tuple(
-            OutputFile(
-                path=file.path, sha256=file.sha256, read=partial(self._store.read, f"{folder}/{file.path}")
-            )
+            OutputFile(path=file.path, sha256=file.sha256, read=partial(reader.read, file.path))
             for file in manifest.files
             if file.path.startswith("outputs/") and "events.out.tfevents." not in file.path
         )

@@ -24,6 +24,7 @@ from driverun.launchers.ground import Audit, Ground, LocalGround, commits_by_att
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.spec.parser import parse_override
+from driverun.spec.sources import SourceKind, kind_of
 from driverun.spool.boards import Progress, ProgressBoard
 from driverun.storage.base import ObjectStore
 from driverun.transfer.sync import find_source
@@ -182,7 +183,8 @@ class _Rehearsal:
         loaded = self.client.load_job(str(job))
         if data_from is not None:
             for source in loaded.spec.data:
-                self._copy(data_from, source.source)
+                if kind_of(source.source) is SourceKind.PATH:  # addresses are the same from every root
+                    self._copy(data_from, source.source)
         self.run_id = self.client.submit(loaded, params=overrides).run_id
 
     def _copy(self, data_from: ObjectStore, source: str) -> None:

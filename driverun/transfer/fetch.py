@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from driverun.errors import IntegrityError, UsageError
 from driverun.storage.base import ObjectStore
 from driverun.transfer.archives import Member, unpack
 from driverun.transfer.checksums import copy_hashed, sha256_of
+from driverun.transfer.parallel import for_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
-from driverun.transfer.results import ARCHIVE_NAME, ResultFile, read_results_manifest
+from driverun.transfer.results import ResultFile, ResultsManifest, read_results_manifest
 
 _MOST_NAMED = 5
+_THREADS = 8
 
 
 def fetch_results(
@@ -36,18 +39,67 @@ def fetch_results(
     dest.mkdir(parents=True, exist_ok=True)
     if wanted:
         with tempfile.TemporaryDirectory(prefix=".driverun-", dir=dest) as workdir:
-            arrived = Path(workdir, "object")
-            if manifest.archive is not None:
-                store.download(f"{folder}/{manifest.archive.path}", arrived)
-                _verify(manifest.archive, folder, sha256_of(arrived))
-                _unpack(arrived, folder, wanted, dest, counter)
-            else:
-                for file in wanted:
+            single = {file.path for file in manifest.single}
+            archived = [file for file in wanted if file.path not in single]
+            if manifest.archive is not None and archived:
+                packed = Path(workdir, "archive")
+                store.download(f"{folder}/{manifest.archive.path}", packed)
+                _verify(manifest.archive, folder, sha256_of(packed))
+                _unpack(packed, f"{folder}/{manifest.archive.path}", folder, archived, dest, counter)
+
+            def bring(file: ResultFile) -> None:
+                with tempfile.TemporaryDirectory(dir=workdir) as own:
+                    arrived = Path(own, "object")
                     store.download(f"{folder}/{file.path}", arrived)
                     _verify(file, folder, sha256_of(arrived))
                     _show(arrived, dest / file.path)
-                    counter.add(file.path, file.size_bytes)
+                counter.add(file.path, file.size_bytes)
+
+            for_each([file for file in wanted if file.path in single], bring, threads=_THREADS)
     return [dest / file.path for file in manifest.files]
+
+
+class ResultReader:
+    """Single results of a run, read where they are needed; an archive of them is fetched once."""
+
+    def __init__(self, store: ObjectStore, folder: str, manifest: ResultsManifest, scratch: Path) -> None:
+        """Read the results in `folder` of the root.
+
+        Args:
+            scratch: a local folder for the archive, which lives at least as long as this.
+        """
+        self._store = store
+        self._folder = folder
+        self._manifest = manifest
+        self._place = scratch / f"results-{sha256_of(folder.encode())[:16]}.zip"
+        self._files = {file.path: file for file in manifest.files}
+        self._single = {file.path for file in manifest.single}
+
+    def read(self, path: str) -> bytes:
+        """The content of one result, verified.
+
+        Raises:
+            ObjectNotFound: it is gone.
+            IntegrityError: it is not what the manifest says.
+        """
+        is_single = path in self._single
+        content = self._store.read(f"{self._folder}/{path}") if is_single else self._archived(path)
+        _verify(self._files[path], self._folder, sha256_of(content))
+        return content
+
+    def _archived(self, path: str) -> bytes:
+        archive = self._manifest.archive
+        assert archive is not None, "what is not single is in the archive"
+        if not self._place.exists():
+            arrived = self._place.with_suffix(".part")
+            self._store.download(f"{self._folder}/{archive.path}", arrived)
+            _verify(archive, self._folder, sha256_of(arrived))
+            arrived.replace(self._place)
+        with zipfile.ZipFile(self._place) as packed:
+            try:
+                return packed.read(path)
+            except KeyError as exc:
+                raise IntegrityError(f"cannot read {self._folder}: its archive has no {path}") from exc
 
 
 def _without_those_there(files: Sequence[ResultFile], dest: Path) -> list[ResultFile]:
@@ -85,7 +137,12 @@ def _is_equal(place: Path, file: ResultFile) -> bool:
 
 
 def _unpack(
-    archive: Path, folder: str, wanted: Sequence[ResultFile], dest: Path, counter: ProgressCounter
+    archive: Path,
+    name: str,
+    folder: str,
+    wanted: Sequence[ResultFile],
+    dest: Path,
+    counter: ProgressCounter,
 ) -> None:
     missing = {file.path: file for file in wanted}
 
@@ -100,7 +157,7 @@ def _unpack(
         _show(unpacked, dest / file.path)
         counter.add(file.path, file.size_bytes)
 
-    unpack(archive, name=f"{folder}/{ARCHIVE_NAME}", take=take)
+    unpack(archive, name=name, take=take)
     if missing:
         raise IntegrityError(
             f"cannot fetch {folder}: its archive has no {', '.join(sorted(missing)[:_MOST_NAMED])}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ from driverun.runs.layout import AttemptKey
 from driverun.runs.record import ResultsRef
 from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.checksums import copy_hashed, sha256_of
+from driverun.transfer.parallel import for_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
 from driverun.transfer.put import put
 from driverun.transfer.results import (
-    ARCHIVE_NAME,
     MANIFEST_NAME,
     ResultFile,
     ResultsManifest,
+    archive_name,
     read_results_manifest,
 )
 from driverun.transfer.walk import storable_path
 
 MOST_SINGLE_FILES = 300  # Drive takes about three creations a second, so this is two minutes
+_THREADS = 4  # more would only be told to wait
+_FEW = 8  # up to here one after the other, in the order of their names
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -45,7 +49,9 @@ def publish_results(
     taken, others of that earlier try replaced. Once a manifest stands, it is the answer, whatever `files`
     are.
 
-    Above MOST_SINGLE_FILES files, or where one has a name that is taken by driverun, all go into one archive.
+    Above MOST_SINGLE_FILES files, all that lie in folders go into one archive, and the report, the model and what else
+    is at the top stay beside it, where a person can open them. All go into it where that is not enough, or where one
+    has a name that is taken by driverun.
 
     Args:
         files: path in the results to local file.
@@ -61,22 +67,46 @@ def publish_results(
         return committed
     for path in files:
         storable_path(path)
+    archive_path = archive_name(key.run_id)
+    beside = _beside(files, archive_path)
     with contextlib.ExitStack() as cleanup:
-        if len(files) > MOST_SINGLE_FILES or {MANIFEST_NAME, ARCHIVE_NAME} & {
-            path.partition("/")[0] for path in files
-        }:
-            listed, archive, local = cleanup.enter_context(_packed(files))
-        else:
-            listed, archive, local = _listed(files), None, dict(files)
-        sent = listed if archive is None else (archive,)
-        total_bytes = sum(file.size_bytes for file in sent)
-        counter = ProgressCounter(on_progress, total_files=len(sent), total_bytes=total_bytes)
-        for file in sent:
+        listed = {path: _listed(path, files[path]) for path in beside}
+        local = {path: files[path] for path in beside}
+        archive: ResultFile | None = None
+        if len(beside) < len(files):
+            packed = cleanup.enter_context(
+                _packed({path: files[path] for path in files if path not in beside})
+            )
+            listed |= {file.path: file for file in packed.files}
+            archive = replace(packed.whole, path=archive_path)
+            local[archive_path] = packed.place
+        manifest = ResultsManifest(
+            key=key,
+            files=tuple(listed[path] for path in sorted(listed)),
+            archive=archive,
+            beside=beside if archive is not None else frozenset(),
+            summary=summary,
+        )
+        total_bytes = sum(file.size_bytes for file in manifest.stored)
+        counter = ProgressCounter(on_progress, total_files=len(manifest.stored), total_bytes=total_bytes)
+
+        def send(file: ResultFile) -> None:
             put(store, f"{key.results_folder}/{file.path}", local[file.path], sha256=file.sha256)
             counter.add(file.path, file.size_bytes)
+
+        for_each(manifest.stored, send, threads=_THREADS if len(manifest.stored) > _FEW else 1)
     still_ours()
-    manifest = ResultsManifest(key=key, files=listed, archive=archive, summary=summary)
     return _ref(key, _commit(store, key, manifest.to_bytes()))
+
+
+def _beside(files: Collection[str], archive_path: str) -> frozenset[str]:
+    """Which files are published by themselves; the others go into one archive."""
+    if {MANIFEST_NAME, archive_path} & {path.partition("/")[0] for path in files}:
+        return frozenset()
+    if len(files) <= MOST_SINGLE_FILES:
+        return frozenset(files)
+    at_the_top = frozenset(path for path in files if "/" not in path)
+    return at_the_top if len(at_the_top) <= MOST_SINGLE_FILES else frozenset()
 
 
 def _committed(store: ObjectStore, key: AttemptKey) -> ResultsRef | None:
@@ -104,20 +134,22 @@ def _ref(key: AttemptKey, info: ObjectInfo) -> ResultsRef:
     return ResultsRef(path=key.results_folder, created_at=info.created_at)
 
 
-def _listed(files: Mapping[str, Path]) -> tuple[ResultFile, ...]:
-    return tuple(
-        ResultFile(path=path, size_bytes=place.stat().st_size, sha256=sha256_of(place))
-        for path, place in sorted(files.items())
-    )
+def _listed(path: str, place: Path) -> ResultFile:
+    return ResultFile(path=path, size_bytes=place.stat().st_size, sha256=sha256_of(place))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Archive:
+    place: Path
+    whole: ResultFile
+    files: tuple[ResultFile, ...]
 
 
 @contextlib.contextmanager
-def _packed(
-    files: Mapping[str, Path],
-) -> Iterator[tuple[tuple[ResultFile, ...], ResultFile, dict[str, Path]]]:
+def _packed(files: Mapping[str, Path]) -> Iterator[_Archive]:
     """All files in one archive, which is gone after the block; the same files give the same bytes."""
     with tempfile.TemporaryDirectory(prefix="driverun-") as folder:
-        packed = Path(folder, ARCHIVE_NAME)
+        packed = Path(folder, "results.zip")
         listed = []
         with zipfile.ZipFile(packed, "w") as archive:
             for path, place in sorted(files.items()):
@@ -128,5 +160,4 @@ def _packed(
                 with place.open("rb") as source, archive.open(member, "w", force_zip64=True) as into:
                     sha256, size_bytes = copy_hashed(source, into)
                 listed.append(ResultFile(path=path, size_bytes=size_bytes, sha256=sha256))
-        whole = ResultFile(path=ARCHIVE_NAME, size_bytes=packed.stat().st_size, sha256=sha256_of(packed))
-        yield tuple(listed), whole, {ARCHIVE_NAME: packed}
+        yield _Archive(place=packed, whole=_listed(packed.name, packed), files=tuple(listed))

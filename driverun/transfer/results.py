@@ -14,7 +14,6 @@ from driverun.storage.base import ObjectStore, checked_path
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-ARCHIVE_NAME = "outputs.zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +31,23 @@ class ResultsManifest:
 
     key: AttemptKey
     files: tuple[ResultFile, ...]  #: sorted by path
-    archive: ResultFile | None = None  #: holds all of `files`; None: each lies there by itself
+    archive: ResultFile | None = None  #: holds `files`; None: each lies there by itself
+    beside: frozenset[str] = frozenset()  #: paths of those that lie beside the archive
     summary: Mapping[str, Any] = field(
         default_factory=dict
     )  #: final numbers and digests, for people and pages
+
+    @property
+    def single(self) -> tuple[ResultFile, ...]:
+        """Those of `files` that lie there by themselves."""
+        if self.archive is None:
+            return self.files
+        return tuple(file for file in self.files if file.path in self.beside)
+
+    @property
+    def stored(self) -> tuple[ResultFile, ...]:
+        """What lies in the folder of the results besides the manifest."""
+        return self.single if self.archive is None else (*self.single, self.archive)
 
     def to_bytes(self) -> bytes:
         content = {
@@ -45,6 +57,7 @@ class ResultsManifest:
             "worker": self.key.worker,
             "files": [asdict(file) for file in self.files],
             "archive": None if self.archive is None else asdict(self.archive),
+            "beside": sorted(self.beside),
             "summary": dict(self.summary),
         }
         signed = {**content, "manifest_sha256": _digest(content)}
@@ -72,12 +85,18 @@ class ResultsManifest:
                 key=AttemptKey(run_id=raw["run_id"], number=raw["attempt"], worker=raw["worker"]),
                 files=tuple(_file(each) for each in raw["files"]),
                 archive=None if archive is None else _file(archive),
+                beside=frozenset(raw.get("beside", ())),
                 summary=raw["summary"],
             )
         except IntegrityError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, DriverunError) as exc:
             raise IntegrityError(f"this is no manifest of results that driverun wrote: {exc}") from exc
+
+
+def archive_name(run_id: str) -> str:
+    """What the archive of a run's results is called: a person who downloads it still knows what it is."""
+    return f"{run_id}.zip"
 
 
 def read_results_manifest(store: ObjectStore, folder: str) -> ResultsManifest:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from driverun.execution.context import Stop
+from driverun.execution.intake import local_job
 from driverun.execution.worker import Mode
 from driverun.runs.layout import packs_folder
 from driverun.runs.state import RunState
@@ -16,6 +17,7 @@ from driverun.storage.base import ObjectInfo
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.testing.faulty import FaultyStore, Moment, Operation
+from driverun.transfer import publish
 from tests.execution.world import World
 
 FILES = {f"data/images/{number}.png": b"%d" % number for number in range(150)}
@@ -104,3 +106,22 @@ def test_a_disk_that_fills_while_data_arrive_ends_the_attempt_in_plain_words(
     world.client.retry(run)
     world.work()
     assert world.client.run(run).state is RunState.SUCCEEDED
+
+
+def test_results_in_an_archive_are_fetched_and_compared_like_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = world.job()
+    world.work()
+    monkeypatch.setattr(publish, "MOST_SINGLE_FILES", 0)
+    archived = world.client.submit(local_job(world.folder / "job"), again=True).run_id
+    world.work()
+    path = world.client.run(archived).results_path
+    assert f"{path}/{archived}.zip" in [info.path for info in world.store.list(str(path))]
+    assert world.client.diff(single, archived) is None
+    names = []
+    for run in (single, archived):
+        dest = tmp_path / run
+        names.append([str(file.relative_to(dest)) for file in world.client.fetch(run, dest)])
+    assert names[0] == names[1]
+    assert "report.html" in names[0]

@@ -7,10 +7,12 @@ import pytest
 from driverun.errors import IntegrityError, LostOwnership, ObjectNotFound, UnsafePath, UsageError
 from driverun.runs.layout import AttemptKey
 from driverun.storage.base import ObjectStore
+from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
+from driverun.testing.faulty import FaultyStore
 from driverun.transfer import publish
 from driverun.transfer.checksums import sha256_of
-from driverun.transfer.fetch import fetch_results
+from driverun.transfer.fetch import ResultReader, fetch_results
 from driverun.transfer.progress import Progress
 from driverun.transfer.publish import publish_results
 from driverun.transfer.results import ResultFile, ResultsManifest, read_results_manifest
@@ -44,7 +46,8 @@ def test_results_are_published_and_come_back(
     ref = publish_results(store, KEY, files, still_ours=ours, summary=SUMMARY, on_progress=told.append)
     assert ref.path == FOLDER
     assert ref.created_at == store.stat(KEY.results_manifest).created_at
-    assert [(each.done_files, each.done_bytes) for each in told] == [(1, 2), (2, 5002), (3, 5006)]
+    assert [each.done_files for each in told] == [1, 2, 3]
+    assert told[-1].done_bytes == told[-1].total_bytes == 5006
     manifest = read_results_manifest(store, FOLDER)
     assert manifest.key == KEY
     assert manifest.summary == SUMMARY
@@ -111,6 +114,17 @@ def test_any_crash_is_survived(make_store: MakeStore, files: dict[str, Path]) ->
         assert contents(store) == expected
 
 
+def test_many_single_files_are_sent_several_at_a_time(clock: FakeClock, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "many", {f"{number}.txt": str(number) for number in range(40)})
+    many = {file.name: file for file in folder.iterdir()}
+    for store in stores_after_each_crash(
+        lambda: MemoryStore(clock),
+        lambda store: publish_results(store, KEY, many, still_ours=ours, summary=SUMMARY),
+    ):
+        assert len(contents(store)) == 41
+        assert len(read_results_manifest(store, FOLDER).files) == 40
+
+
 @pytest.mark.parametrize("path", ["../out", "/out", "a//b", ""])
 def test_a_path_that_leaves_the_results_is_refused_before_anything_is_sent(
     path: str, store: ObjectStore, files: dict[str, Path]
@@ -127,8 +141,19 @@ def test_many_files_travel_in_one_archive(
     for store in stores_after_each_crash(
         make_store, lambda store: publish_results(store, KEY, files, still_ours=ours, summary=SUMMARY)
     ):
-        assert sorted(contents(store)) == [f"{FOLDER}/manifest.json", f"{FOLDER}/outputs.zip"]
+        assert sorted(contents(store)) == [
+            f"{FOLDER}/manifest.json",
+            f"{FOLDER}/metrics.json",
+            f"{FOLDER}/mnist-0123456789ab.zip",
+            f"{FOLDER}/model.keras",
+        ]
     manifest = read_results_manifest(store, FOLDER)
+    assert manifest.archive is not None
+    assert sorted(file.path for file in manifest.stored) == [
+        "metrics.json",
+        "mnist-0123456789ab.zip",
+        "model.keras",
+    ]
     assert [file.path for file in manifest.files] == sorted(files)
     dest = tmp_path / "here"
     fill(dest, {"metrics.json": "{}"})
@@ -139,7 +164,7 @@ def test_many_files_travel_in_one_archive(
     assert len(list(dest.iterdir())) == 3
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "outputs.zip", "manifest.json/inner"])
+@pytest.mark.parametrize("name", ["manifest.json", "mnist-0123456789ab.zip", "manifest.json/inner"])
 def test_names_of_driveruns_own_are_kept_in_the_archive(
     name: str, store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -149,6 +174,39 @@ def test_names_of_driveruns_own_are_kept_in_the_archive(
     assert read_results_manifest(store, FOLDER).archive is not None
     fetch_results(store, FOLDER, tmp_path / "here")
     assert (tmp_path / "here" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("most", [300, 2, 0])
+def test_single_results_are_read_wherever_they_lie(
+    most: int, store: ObjectStore, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_SINGLE_FILES", most)
+    publish_results(store, KEY, files, still_ours=ours, summary=SUMMARY)
+    manifest = read_results_manifest(store, FOLDER)
+    faulty = FaultyStore(store)
+    reader = ResultReader(faulty, FOLDER, manifest, tmp_path)
+    for path, place in files.items():
+        assert reader.read(path) == place.read_bytes()
+    assert len([each for each in faulty.operations if each.name == "download"]) == (most < 3)
+    for file in manifest.stored:
+        store.replace(f"{FOLDER}/{file.path}", b"evil")
+    scratch = tmp_path / "new"
+    scratch.mkdir()
+    for path in files:
+        with pytest.raises(IntegrityError, match="damaged on the root"):
+            ResultReader(store, FOLDER, manifest, scratch).read(path)
+
+
+def test_a_manifest_of_before_has_all_in_its_archive() -> None:
+    archive = ResultFile(path="outputs.zip", size_bytes=1, sha256="0" * 64)
+    listed = ResultFile(path="a.txt", size_bytes=1, sha256="0" * 64)
+    raw = json.loads(ResultsManifest(key=KEY, files=(listed,), archive=archive).to_bytes())
+    del raw["manifest_sha256"], raw["beside"]
+    compact = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    read = ResultsManifest.from_bytes(
+        json.dumps({**raw, "manifest_sha256": sha256_of(compact.encode())}).encode()
+    )
+    assert (read.single, read.stored) == ((), (archive,))
 
 
 def test_any_damage_to_a_manifest_is_noticed(store: ObjectStore, files: dict[str, Path]) -> None:
@@ -215,12 +273,13 @@ def test_a_damaged_result_is_never_written(
 ) -> None:
     monkeypatch.setattr(publish, "MOST_SINGLE_FILES", most)
     publish_results(store, KEY, files, still_ours=ours, summary=SUMMARY)
-    victim = f"{FOLDER}/{'outputs.zip' if most == 0 else 'metrics.json'}"
+    victim = f"{FOLDER}/{'mnist-0123456789ab.zip' if most == 0 else 'metrics.json'}"
     good = store.read(victim)
     store.replace(victim, good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(IntegrityError, match="damaged on the root"):
         fetch_results(store, FOLDER, tmp_path / "here")
-    assert list((tmp_path / "here").iterdir()) == []
+    left = {each.name for each in (tmp_path / "here").iterdir()}
+    assert left <= ({"plots", "model.keras"} if most else set())
 
 
 def test_an_archive_without_what_the_manifest_lists_is_refused(
