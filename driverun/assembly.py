@@ -38,6 +38,7 @@ from driverun.storage.locate import (
 )
 from driverun.storage.retrying import RetryingStore, persist
 from driverun.transfer.cache import DataCache
+from driverun.transfer.progress import OnProgress
 
 if TYPE_CHECKING:
     from driverun.storage.drive.checkup import DriveCheckup
@@ -274,6 +275,7 @@ def open_worker(
     stop: StopSignal,
     say: Callable[[str], None],
     show: Callable[[str], None],
+    show_progress: Callable[[str], OnProgress] | None = None,
     wrap_store: Callable[[ObjectStore], ObjectStore] = lambda store: store,
 ) -> Worker:
     """A worker of this machine on the root that is meant; rehearsals wrap its store."""
@@ -292,6 +294,7 @@ def open_worker(
         stop=stop,
         say=say,
         show=show,
+        show_progress=show_progress,
     )
     deadline_s = None
     if options.max_runtime_s is not None:

@@ -65,9 +65,11 @@ def logs(app: App, run: str, follow: bool) -> None:
 @click.pass_obj
 def fetch(app: App, run: str, dest: Path | None) -> None:
     """Copy the results of RUN to the folder DEST (default: one of the run's name here)."""
+    from driverun.cli.bars import show_progress
+
     client = app.client()
     folder = dest or Path(client.find(run))
-    for file in client.fetch(run, folder):
+    for file in client.fetch(run, folder, show_progress(str(folder), app.here.clock)):
         click.echo(file)
 
 

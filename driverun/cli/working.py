@@ -49,10 +49,11 @@ def init(app: App, place: str | None) -> None:
 @click.pass_obj
 def upload(app: App, local: Path, target: str) -> None:
     """Put a file or folder of this machine at TARGET on the root, such as data/mnist.npz."""
+    from driverun.cli.bars import show_progress
     from driverun.cli.render import json_text  # noqa: F401 (the module must load before a long upload)
     from driverun.transfer.progress import written_size
 
-    done = app.client().upload(local, target)
+    done = app.client().upload(local, target, show_progress(target, app.here.clock))
     changed = sum(outcome.value != "equal" for outcome in done.outcomes.values())
     files = f"{count} files" if (count := len(done.outcomes)) != 1 else "1 file"
     there = f", {count - changed} there already" if changed < count else ""
@@ -110,6 +111,7 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
     import signal
 
     from driverun.assembly import WorkOptions, open_worker
+    from driverun.cli.bars import show_progress
     from driverun.errors import UsageError
     from driverun.execution.context import Stop, StopSignal
     from driverun.execution.worker import Mode
@@ -129,6 +131,7 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
         stop=stop,
         say=lambda text: say(f"driverun: {text}"),
         show=(lambda _: None) if quiet else lambda line: say(f"  | {line}"),
+        show_progress=lambda what: show_progress(f"driverun: {what}", here.clock),
         wrap_store=wrap_for_drill(here.environment),
     )
 

@@ -41,7 +41,7 @@ from driverun.spool.events import EventReader
 from driverun.spool.request import TrainingRequest
 from driverun.transfer.code import unpack_code
 from driverun.transfer.packing import Packer
-from driverun.transfer.progress import OnProgress, Progress, progress_lines
+from driverun.transfer.progress import OnProgress, Progress
 from driverun.transfer.publish import publish_results
 from driverun.transfer.results import read_results_manifest
 from driverun.transfer.segments import SegmentWriter
@@ -206,7 +206,7 @@ class Attempt:
         data: dict[str, str] = {}
         for source in self._spec.data:
             self._doing = f"bringing {source.source}"
-            tell = progress_lines(say, self._clock, what=source.source)
+            tell = self._context.progress_of(source.source)
             synced = sync_data(
                 self._store, source, folders.work, self._context.cache, partial(self._on_progress, tell)
             )

@@ -258,11 +258,11 @@ class Client:
                 f"cannot fetch {summary.run_id}: it is {summary.state.value} and has no results yet."
                 f" See where it stands with `driverun status {summary.run_id}`."
             )
-        return fetch_results(self._store, summary.results_path, dest, on_progress)
+        return fetch_results(self._store, summary.results_path, dest, on_progress, clock=self._clock)
 
     def upload(self, local: Path, target: str, on_progress: OnProgress | None = None) -> Uploaded:
         """Put a file or folder of this machine at `target` on the root."""
-        return upload(self._store, local, target, on_progress)
+        return upload(self._store, local, target, on_progress, clock=self._clock)
 
     def report(self, run: str) -> str:
         """The run as one HTML page."""

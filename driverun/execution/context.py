@@ -15,6 +15,7 @@ from driverun.runs.record import ProcessId
 from driverun.settings import Settings
 from driverun.storage.base import ObjectStore
 from driverun.transfer.cache import DataCache
+from driverun.transfer.progress import OnProgress, progress_lines
 
 
 class Stop(enum.Enum):
@@ -55,3 +56,11 @@ class WorkerContext:
     stop: StopSignal
     say: Callable[[str], None]  #: one line for whoever watches the worker
     show: Callable[[str], None]  #: one line that the job wrote
+    #: makes what shows how far the transfer of something named is; None: lines by `say`
+    show_progress: Callable[[str], OnProgress] | None = None
+
+    def progress_of(self, what: str) -> OnProgress:
+        """What is to be told how far the transfer of `what` is."""
+        if self.show_progress is not None:
+            return self.show_progress(what)
+        return progress_lines(self.say, self.clock, what=what)

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from driverun.clock import Clock
 from driverun.errors import IntegrityError, UsageError
 from driverun.storage.base import ObjectStore
 from driverun.transfer.archives import Member, unpack
@@ -21,11 +22,20 @@ _THREADS = 8
 
 
 def fetch_results(
-    store: ObjectStore, folder: str, dest: Path, on_progress: OnProgress | None = None
+    store: ObjectStore,
+    folder: str,
+    dest: Path,
+    on_progress: OnProgress | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> list[Path]:
     """Write the results in `folder` of the root to the local `dest`; return their places, sorted by path.
 
     Each file is verified before it appears. Equal files that are there already are left as they are.
+
+    Args:
+        on_progress: is called from several threads, one at a time.
+        clock: for the rate in it.
 
     Raises:
         ObjectNotFound: there are no results.
@@ -35,7 +45,7 @@ def fetch_results(
     manifest = read_results_manifest(store, folder)
     wanted = _without_those_there(manifest.files, dest)
     total_bytes = sum(file.size_bytes for file in wanted)
-    counter = ProgressCounter(on_progress, total_files=len(wanted), total_bytes=total_bytes)
+    counter = ProgressCounter(on_progress, total_files=len(wanted), total_bytes=total_bytes, clock=clock)
     dest.mkdir(parents=True, exist_ok=True)
     if wanted:
         with tempfile.TemporaryDirectory(prefix=".driverun-", dir=dest) as workdir:
