@@ -340,3 +340,20 @@ def test_a_crash_while_packing_is_survived_at_every_operation(
         if again.packable is not None:
             next_one.packer(again, shard_bytes=1500).work()
         assert shards_of(far) == clean
+
+
+def test_a_crash_while_packs_are_fetched_is_survived_at_every_operation(
+    runtime: NewRuntime, far: FarStore, clock: FakeClock, tmp_path: Path
+) -> None:
+    packed_by(runtime())
+    far.replace(f"{SOURCE}/a/001.png", b"new")
+    counting = runtime()
+    expected = counting.sync()
+    for crash_at in range(1, len(counting.store.operations) + 1):
+        machine = Runtime(tmp_path / f"crash{crash_at}", far, clock)
+        machine.store = FaultyStore(far, crash_at=crash_at)
+        with pytest.raises(SimulatedDisconnect):
+            sync_data(machine.store, DataSource(source=SOURCE), machine.folder / "work", machine.cache)
+        machine.store = FaultyStore(far)
+        assert machine.sync() == expected
+        assert machine.files == {**FILES, "a/001.png": b"new"}
