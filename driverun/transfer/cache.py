@@ -183,7 +183,7 @@ class DataCache:
         folder = self._new_folder()
         watched: AbstractContextManager[None] = nullcontext()
         if counter is not None:
-            watched = counter.arriving(info.path, folder)
+            watched = counter.arriving(info.path, folder, info.size_bytes)
         try:
             with watched:
                 fetched = origin.download(info.path, folder / "object")

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from driverun.clock import Clock
 _RATE_OVER_S = 20.0  #: what the rate is an average of; longer would hide that the line has become slow
 _LINE_EVERY_S = 10.0
 _LOOK_EVERY_S = 0.5
+LARGE_BYTES = 8_000_000  #: files from this size on are looked at while they grow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,13 @@ class ProgressCounter:
         self._arriving: dict[str, Path] = {}  # file to the folder that it grows in
         self._samples: deque[tuple[float, int]] = deque()
         self._turn = threading.Lock()
+        self._looking: Future[None] | None = None
         self._sample(0)
 
     def add(self, path: str, size_bytes: int) -> None:
         """One more file is done."""
+        if self._looking is not None and self._looking.done():
+            self._looking.result()
         with self._turn:
             self._done_files += 1
             self._done_bytes += size_bytes
@@ -91,8 +96,14 @@ class ProgressCounter:
             self._tell()
 
     @contextlib.contextmanager
-    def arriving(self, path: str, folder: Path) -> Iterator[None]:
-        """The file grows inside of `folder`, which is its alone, until the end of the block."""
+    def arriving(self, path: str, folder: Path, size_bytes: int) -> Iterator[None]:
+        """The file grows inside of `folder`, which is its alone, until the end of the block.
+
+        Small ones are there before it could be told.
+        """
+        if size_bytes < LARGE_BYTES:
+            yield
+            return
         with self._turn:
             self._arriving[path] = folder
         try:
@@ -103,7 +114,10 @@ class ProgressCounter:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Within the block, tell of files that are on their way, too, about twice a second."""
+        """Within the block, tell of files that are on their way, too, about twice a second.
+
+        What the one who is told raises then is raised when the next file is done, or at the end of the block.
+        """
         if self._on_progress is None:
             yield
             return
@@ -113,13 +127,13 @@ class ProgressCounter:
             while not ended.wait(_LOOK_EVERY_S):
                 self.look()
 
-        thread = threading.Thread(target=look, name="driverun-progress", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        with ThreadPoolExecutor(1, thread_name_prefix="driverun-progress") as pool:
+            self._looking = pool.submit(look)
+            try:
+                yield
+            finally:
+                ended.set()
+        self._looking.result()
 
     def look(self) -> None:
         """Tell how far the files on their way are."""

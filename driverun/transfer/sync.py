@@ -297,7 +297,7 @@ class _Sync:
             return sha256, fetched.size_bytes
         with tempfile.TemporaryDirectory(prefix=".driverun-", dir=place.parent) as folder:
             arrived = Path(folder, "object")
-            with self._counter.arriving(info.path, Path(folder)):
+            with self._counter.arriving(info.path, Path(folder), info.size_bytes):
                 fetched = downloads.download(info.path, arrived)
             sha256, size_bytes = sha256_of(arrived), arrived.stat().st_size
             if fetched.sha256 not in (None, sha256):

@@ -13,6 +13,7 @@ from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.testing.faulty import FaultyStore
+from driverun.transfer import progress
 from driverun.transfer.cache import DataCache
 from driverun.transfer.parallel import for_each
 from driverun.transfer.progress import Progress, ProgressCounter
@@ -123,6 +124,7 @@ def test_a_disk_that_fills_is_told_in_plain_words_and_leaves_no_half_file(
 def test_a_large_file_is_told_of_while_it_arrives(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "LARGE_BYTES", 100)
     looks: list[Callable[[], None]] = []
     whole = ProgressCounter.look
 

@@ -1,11 +1,14 @@
 """How far a transfer is, at which rate, and how long it will take."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from driverun.testing.clock import FakeClock
+from driverun.transfer import progress
 from driverun.transfer.progress import (
+    LARGE_BYTES,
     Progress,
     ProgressCounter,
     progress_lines,
@@ -36,7 +39,10 @@ def test_a_large_file_is_told_of_while_it_grows(clock: FakeClock, tmp_path: Path
     counter = ProgressCounter(told.append, total_files=1, total_bytes=3 * MB, clock=clock)
     counter.look()
     assert told == []
-    with counter.arriving("a", tmp_path):
+    with counter.arriving("small", tmp_path, LARGE_BYTES - 1):
+        counter.look()
+    assert told == []
+    with counter.arriving("a", tmp_path, LARGE_BYTES):
         (tmp_path / "part").write_bytes(b"x" * MB)
         clock.advance(seconds=1)
         counter.look()
@@ -62,7 +68,26 @@ def test_what_turns_out_larger_than_promised_is_never_more_than_all() -> None:
 def test_a_ticking_thread_looks_and_ends(clock: FakeClock) -> None:
     counter = ProgressCounter(lambda _: None, total_files=1, total_bytes=1, clock=clock)
     with counter.watching():
-        pass
+        counter.add("a", 1)
+
+
+def test_what_is_raised_while_a_file_grows_ends_the_transfer(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LOOK_EVERY_S", 0.001)
+    looked = threading.Event()
+
+    def stop(_: Progress) -> None:
+        looked.set()
+        raise KeyError("enough")
+
+    counter = ProgressCounter(stop, total_files=2, total_bytes=2, clock=clock)
+    with (
+        pytest.raises(KeyError, match="enough"),
+        counter.watching(),
+        counter.arriving("a", tmp_path, LARGE_BYTES),
+    ):
+        assert looked.wait(10)
 
 
 def test_lines_come_every_ten_seconds_and_none_for_what_is_quick(clock: FakeClock) -> None:
