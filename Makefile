@@ -32,7 +32,7 @@ check: $(READY)
 	$(PYTHON_IN) -m ruff format --check .
 	$(PYTHON_IN) -m mypy --strict
 
-# One image after the other, some five minutes each. A Python or constraints that are not here are said loudly, and passed over.
+# One image after the other, some three minutes each. A Python or constraints that are not here are said loudly, and passed over.
 colab: $(READY)
 	$(PYTHON_IN) .ci/colab.py --constraints '$(COLAB)' $(ARGS)
 

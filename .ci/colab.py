@@ -5,15 +5,15 @@
 FOLDER holds a pip constraints file for each image: all of its packages, at their versions. Its name ends in the image's
 Python, as in constraints-latest-py313.txt. For each of them:
 
-1. an environment with that Python and, under the constraints, all that driverun and its extras `drive` and `tensorflow`
-   require, and pip itself. Not the whole image: pip changes a package only if it is among the requirements of what is
-   being installed, at any depth, and all of those are here. What is here and not in the image at that very version
-   would be downloaded in Colab, and is a fault;
+1. an environment with that Python and, under the constraints, all that driverun and its EXTRAS require, and pip
+   itself. Not the whole image: pip changes a package only if it is among the requirements of what is being installed,
+   at any depth, and all of those are here. What is here and not in the image at that very version would be downloaded
+   in Colab, and is a fault;
 2. driverun's wheel on top, without constraints, as a notebook installs it. Every other package stays at its version,
    and `pip check` finds no conflict. The wheel that `driverun init` would keep on a root, made from what was
    installed, is installed in its place and starts;
 3. the tests that meet other people's packages, with the installed wheel in the place of the checkout: a root on Drive,
-   the Drive emulator, what is built on stores, and one suite of training.
+   the Drive emulator, what is built on stores, and two trainings that are cut.
 
 What cannot be shown on this machine, for want of a Python or of the constraints, is said between lines of marks, and
 is no failure. Run it with an interpreter that has hatchling; it needs nothing else beyond the standard library.
@@ -36,7 +36,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WORK = CHECKOUT / "build" / "colab"
-EXTRAS = ("drive", "tensorflow")
+# Not `s3`: s3fs is not in the image, and each of its releases wants one of fsspec, so pip would move that.
+EXTRAS = ("drive", "tensorflow", "https", "gs", "hf")
 TELLING = ("pydrive2", "cryptography", "pyopenssl", "google-auth", "httplib2", "tensorflow", "keras", "numpy")
 TESTERS = ("pytest", "pytest-mock", "jsonschema", "pydrive2[fsspec]")
 TESTS = (
@@ -45,7 +46,9 @@ TESTS = (
     "tests/dispatch",
     "tests/checkpoints",
     "tests/runs",
-    "tests/training/test_resume.py",  # cuts a training everywhere, in two minutes; the others take many more
+    # Arrays and a data set, cut several times each. All of training/ takes more than all of the above.
+    "tests/training/test_resume.py::test_arrays_with_every_usual_callback[cuts5]",
+    "tests/training/test_resume.py::test_a_dataset_with_augmentation_two_fits_and_files",
 )
 NO_SUCH_PYTHON = 3  # how .ci/venv exits
 
