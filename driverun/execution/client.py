@@ -40,9 +40,11 @@ from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
+from driverun.spec.sources import SourceKind, kind_of
 from driverun.storage.base import ObjectStore
 from driverun.transfer.code import capture_code
 from driverun.transfer.fetch import ResultReader, fetch_results
+from driverun.transfer.origins import OpensLinks
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.results import ResultsManifest, read_results_manifest
 from driverun.transfer.segments import read_segments
@@ -109,6 +111,12 @@ class Client:
             f"{source} is not on the root: the run waits until somebody does `driverun upload FILE {source}`"
             for source in missing
         ]
+        if not isinstance(self._store, OpensLinks):
+            found += [
+                f"{source.source} is on Drive, outside of this root, which is not on Drive and cannot open it"
+                for source in job.spec.data
+                if kind_of(source.source) is SourceKind.DRIVE
+            ]
         return found
 
     def invalid_jobs(self) -> list[InvalidJob]:

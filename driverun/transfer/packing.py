@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from driverun.errors import IntegrityError, StoreError, UnsafePath
+from driverun.errors import IntegrityError, StoreError, StoreQuotaExceeded, UnsafePath
 from driverun.runs.layout import packs_folder
 from driverun.storage.base import ObjectInfo, ObjectStore, checked_path
 from driverun.transfer.checksums import sha256_of
@@ -83,6 +83,7 @@ class Packer:
         self._shard_bytes = shard_bytes
         self._stopped = threading.Event()
         self._begun = False
+        self._created: list[str] = []  # shards that no index names yet
         self._ended = threading.Event()
 
     def work(self) -> None:
@@ -97,6 +98,9 @@ class Packer:
         try:
             self._pack()
             self._sweep()
+        except StoreQuotaExceeded as exc:
+            self._say(f"{self._packable.source}: there is no room on the root to pack its small files: {exc}")
+            self._give_back()
         except (StoreError, IntegrityError, OSError) as exc:
             self._say(f"{self._packable.source}: its small files are not packed now: {exc}")
         finally:
@@ -138,6 +142,7 @@ class Packer:
             return
         index = PackIndex(source=source, worker=self._worker, shards=tuple(shards), members=tuple(members))
         put(self._store, f"{packs_folder(source)}/{index.name}", index.to_bytes())
+        self._created.clear()
         self._say(
             f"{source}: {len(members)} small files are packed in {len(shards)}; the next runtime has them sooner"
         )
@@ -187,8 +192,18 @@ class Packer:
         if known is not None:
             return Shard(name=known.path.rpartition("/")[2], size_bytes=size_bytes, sha256=sha256)
         name = f"{sha256}.{self._worker}.tar"
-        put(self._store, f"{packs_folder(self._packable.source)}/{name}", file, sha256=sha256)
+        path = f"{packs_folder(self._packable.source)}/{name}"
+        put(self._store, path, file, sha256=sha256)
+        self._created.append(path)
         return Shard(name=name, size_bytes=size_bytes, sha256=sha256)
+
+    def _give_back(self) -> None:
+        """Remove the shards of this try: the room is for checkpoints."""
+        try:
+            for path in self._created:
+                self._store.delete(path)
+        except StoreError as exc:
+            self._say(f"{self._packable.source}: shards that nobody needs are left on the root: {exc}")
 
     def _sweep(self) -> None:
         """Remove packs that have been out of date for a while."""

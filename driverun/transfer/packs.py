@@ -25,7 +25,7 @@ SMALL_BYTES = (
     4 << 20
 )  #: files up to this size are packed; of larger ones the transfer itself is what takes time
 FEWEST_FILES = 100  #: below, fetching one by one is over before it matters
-SHARD_BYTES = 128 << 20
+SHARD_BYTES = 64 << 20  #: a few seconds of a line, for which a worker that is to stop may have to wait
 SHARD_NAME = re.compile(r"([0-9a-f]{64})\.[a-z0-9]+\.tar")
 INDEX_NAME = re.compile(r"[0-9a-f]{16}\.[a-z0-9]+\.json")
 

@@ -126,3 +126,15 @@ def test_results_in_an_archive_are_fetched_and_compared_like_others(
         names.append([str(file.relative_to(dest)) for file in world.client.fetch(run, dest)])
     assert names[0] == names[1]
     assert "report.html" in names[0]
+
+
+def test_a_link_that_this_root_cannot_open_is_told_at_once_and_by_the_run(world: World) -> None:
+    link = "https://drive.google.com/open?id=1" + "a" * 32
+    run = world.job(data=[{"source": link}])
+    assert any(
+        "cannot open it" in note for note in world.client.job_warnings(local_job(world.folder / "job"))
+    )
+    world.work()
+    failed = world.client.run(run)
+    assert failed.state is RunState.FAILED
+    assert "no root on Drive" in str(failed)

@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -308,17 +309,30 @@ def test_packing_that_is_stopped_leaves_no_index(runtime: NewRuntime, far: FarSt
     assert far.list(PACKS) == []
 
 
-@pytest.mark.parametrize("error", [StoreQuotaExceeded, TransientStoreError])
-def test_packing_that_fails_is_told_and_harms_nothing(
-    error: type[Exception], runtime: NewRuntime, far: FarStore
-) -> None:
+def test_packing_that_fails_is_told_and_harms_nothing(runtime: NewRuntime, far: FarStore) -> None:
     first = runtime()
-    failing = FaultyStore(
-        far, injections=[Injection(error=lambda path: error(f"no {path}"), operations=frozenset({"create"}))]
-    )
-    first.packer(first.sync(), store=failing).work()
+    lost = Injection(error=lambda path: TransientStoreError(f"no {path}"), operations=frozenset({"create"}))
+    first.packer(first.sync(), store=FaultyStore(far, injections=[lost])).work()
     assert "not packed now: no .driverun/packs/" in first.said[0]
     assert far.list(PACKS) == []
+
+
+def test_packs_leave_the_room_of_a_full_root_to_checkpoints(runtime: NewRuntime, far: FarStore) -> None:
+    first = runtime()
+    synced = first.sync()
+    created: list[str] = []
+
+    class Full(FaultyStore):
+        def create(self, path: str, content: bytes | Path, **options: Any) -> ObjectInfo:
+            if len(created) == 2:
+                raise StoreQuotaExceeded("the root is full", path=path)
+            created.append(path)
+            return super().create(path, content, **options)
+
+    first.packer(synced, store=Full(far), shard_bytes=500).work()
+    assert len(created) == 2
+    assert far.list(PACKS) == []
+    assert "no room on the root to pack its small files: the root is full" in first.said[0]
 
 
 def test_a_crash_while_packing_is_survived_at_every_operation(
