@@ -37,15 +37,21 @@ class SharedTokens:
     """The tokens of one credential, renewed by one thread while the others wait."""
 
     def __init__(
-        self, credentials: google.auth.credentials.Credentials, *, request: RequestFactory | None = None
+        self,
+        credentials: google.auth.credentials.Credentials,
+        *,
+        request: RequestFactory | None = None,
+        again: Callable[[], google.auth.credentials.Credentials | None] = lambda: None,
     ) -> None:
         """Serve `credentials`.
 
         Args:
+            again: whoever is logged in by now, when these are not renewed any more: somebody may have logged in anew.
             request: sends what renewing needs; by default over a pool with timeouts and without resends.
         """
         self._credentials = credentials
         self._request = request if request is not None else default_request
+        self._again = again
         self._turn = threading.Lock()
 
     @property
@@ -61,15 +67,26 @@ class SharedTokens:
         if not self._credentials.valid:
             with self._turn:
                 if not self._credentials.valid:
-                    self._credentials.refresh(self._request())
+                    self._renew()
         return str(self._credentials.token)
 
     def renew(self, refused: str) -> str:
         """Another token than `refused`; that of another thread, if it was quicker."""
         with self._turn:
             if self._credentials.token in (None, refused):
-                self._credentials.refresh(self._request())
+                self._renew()
             return str(self._credentials.token)
+
+    def _renew(self) -> None:
+        try:
+            self._credentials.refresh(self._request())
+        except google.auth.exceptions.RefreshError:
+            fresh = self._again()
+            if fresh is None:
+                raise
+            if fresh.token in (None, self._credentials.token):
+                fresh.refresh(self._request())
+            self._credentials = fresh
 
 
 def default_request() -> google.auth.transport.Request:

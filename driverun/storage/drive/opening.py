@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,14 @@ class DriveOpening:
         credentials, endpoint = find_login(environment, home=home)
         self._is_robot = isinstance(credentials, service_account.Credentials)
         self._time = ServerTime(clock)
-        self._client = open_client(SharedTokens(credentials), clock=clock, time=self._time, endpoint=endpoint)
+
+        def again() -> google.auth.credentials.Credentials | None:
+            with contextlib.suppress(UsageError):
+                return find_login(environment, home=home)[0]
+            return None
+
+        tokens = SharedTokens(credentials, again=again)
+        self._client = open_client(tokens, clock=clock, time=self._time, endpoint=endpoint)
         self._new_folders: dict[tuple[str, str], str] = {}  # ids of folders whose creation may have happened
 
     def open(self, *, make: bool = False) -> DriveStore:

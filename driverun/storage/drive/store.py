@@ -149,8 +149,9 @@ class DriveStore:
             created = self._created(path, new, source, pending)
             self._keep(path, None)
             if created.is_trashed:
-                self._tree.lost(parent_id)
                 self._client.delete(created.file_id)
+                self._tree.check_root()
+                self._tree.lost(parent_id)
                 raise DriveRefusal(Kind.FAILING, "its folder was put into the trash; it is made anew")
             self._tree.saw(created)
             return _info(path, Entry(file=created, content=created))
@@ -171,8 +172,11 @@ class DriveStore:
                 replaced = self._replaced(path, known, source, kept)
             except DriveRefusal as exc:
                 if exc.kind is Kind.ABSENT:
+                    self._tree.check_root()
                     self._tree.lost(known.file_id)
                 raise
+            if replaced.is_trashed:
+                self._tree.check_root()
             self._tree.saw(replaced)
             return _info(path, Entry(file=replaced, content=replaced))
 
@@ -323,6 +327,7 @@ class DriveStore:
             return self._sent(pending, source, lambda: self._client.open_creation(new, source.size_bytes))
         except DriveRefusal as exc:
             if exc.kind is Kind.ABSENT:
+                self._tree.check_root()
                 self._tree.lost(new.parent_id)
                 raise DriveRefusal(
                     Kind.FAILING, "the folder it belongs into is gone, or not to be seen yet"

@@ -25,6 +25,11 @@ TRUSTED_S = 5.0  #: for how long after a poll a folder that was not seen is take
 _PAGES_A_POLL = 5  # of changes; beyond that a busy account is cheaper to list anew
 _VERIFIED_A_LISTING = 20  # files that a listing leaves out, looked up by id
 
+_ROOT_IS_LOST = (
+    "the root's folder is in the trash, or not shared with this account any more. Take it out of the trash in Drive, or"
+    " have it shared again; all goes on then, and nothing that was committed is lost"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -99,6 +104,10 @@ class RemoteTree:
         self._gone: set[str] = set()  # deleted by this process
         self._new_folders: dict[tuple[str, str], str] = {}  # ids of folders whose creation may have happened
         self._told: set[str] = set()
+        self._root_is_lost = False  #: it was in the trash, or out of reach, when it was last heard of
+        self._makes_from_s = float(
+            "-inf"
+        )  #: until then a listing may miss what the root held before it was lost
 
     def known(self, path: str) -> Entry | None:
         """The oldest file at `path`, by what is known; unknown folders are listed, nothing else is asked.
@@ -180,6 +189,27 @@ class RemoteTree:
                     "a shortcut lies in the way, and driverun writes nothing through shortcuts. Put a folder there",
                 )
             return current[0].folder_id
+
+    def check_root(self) -> None:
+        """See to it that the root's folder is there; one request.
+
+        Raises:
+            DriveRefusal: DENIED, it is in the trash or out of this account's sight, for now.
+        """
+        try:
+            self._client.get(self._root_id)
+        except DriveRefusal as exc:
+            if exc.kind not in (Kind.ABSENT, Kind.DENIED):
+                raise
+            self._root_is_lost = True
+            raise DriveRefusal(Kind.DENIED, _ROOT_IS_LOST) from exc
+        if self._root_is_lost:
+            with self._state:
+                back_s = self._clock.monotonic() + self._lag_s
+                self._root_is_lost = False
+                self._makes_from_s = back_s
+                for listing in self._listings.values():
+                    listing.relist_s = min(listing.relist_s, back_s)
 
     def saw(self, file: RemoteFile) -> None:
         """Take note of what Drive has just said of a file."""
@@ -358,6 +388,11 @@ class RemoteTree:
         parent = folders[0]
         if parent.is_elsewhere:
             return [parent]  # make_folders refuses it
+        if self._clock.monotonic() < self._makes_from_s:
+            raise DriveRefusal(
+                Kind.FAILING,
+                f"the root has just come back, and may hold {name} though no listing shows it yet",
+            )
         key = (parent.folder_id, name)
         folder_id = self._new_folders.get(key)
         if folder_id is None:
@@ -367,6 +402,7 @@ class RemoteTree:
             is_empty = True
         except DriveRefusal as exc:
             if exc.kind is Kind.ABSENT:
+                self.check_root()
                 self._drop(parent.folder_id)
                 raise DriveRefusal(
                     Kind.FAILING, f"the folder for {name} is gone, or not to be seen yet"
@@ -376,6 +412,11 @@ class RemoteTree:
             folder = self._made_before(key, folder_id)
             is_empty = False
         self._new_folders.pop(key, None)
+        if folder.is_trashed:
+            self._client.delete(folder.file_id)
+            self.check_root()
+            self._drop(parent.folder_id)
+            raise DriveRefusal(Kind.FAILING, f"the folder for {name} was put into the trash; it is made anew")
         if is_empty:
             with self._state:
                 self._listings[folder.file_id] = _Listing(relist_s=self._clock.monotonic() + self._relist_s)
@@ -396,6 +437,8 @@ class RemoteTree:
 
     def _begin(self) -> bool:
         """See to it that the feed has a beginning before anything is listed. True if that was done just now."""
+        if self._root_is_lost:
+            self.check_root()
         if self._page_token is not None:
             return False
         self._page_token = self._client.start_of_changes()
@@ -465,9 +508,8 @@ class RemoteTree:
                 raise
             if len(folder_ids) == 1:
                 if folder_ids[0] == self._root_id:
-                    raise DriveRefusal(
-                        Kind.DENIED, "the root's folder is gone, or not shared with this account any more"
-                    ) from exc
+                    self._root_is_lost = True
+                    raise DriveRefusal(Kind.DENIED, _ROOT_IS_LOST) from exc
                 self._drop(folder_ids[0])
                 return
             found = []
@@ -504,6 +546,9 @@ class RemoteTree:
                 self._drop(file_id)
 
     def _apply(self, file: RemoteFile) -> None:
+        if file.file_id == self._root_id:
+            self._root_is_lost = self._root_is_lost or file.is_trashed
+            return
         with self._state:
             if file.file_id in self._targets:
                 known_target = self._targets[file.file_id]
@@ -530,7 +575,10 @@ class RemoteTree:
                 self._listings[parent].remove(file)
 
     def _drop(self, file_id: str) -> None:
-        """Forget a file; or a folder, with all that lies in it."""
+        """Forget a file; or a folder, with all that lies in it. What lies in the root is not forgotten with it."""
+        if file_id == self._root_id:
+            self._root_is_lost = True
+            return
         with self._state:
             if file_id in self._targets:
                 self._targets[file_id] = None

@@ -112,6 +112,13 @@ class Person:
             fileId=file_id, body=body, sendNotificationEmails=False, supportsAllDrives=True
         ).execute()
 
+    def unshare(self, file_id: str) -> None:
+        """Nobody but the owner sees it any more."""
+        permissions = self._service.permissions()
+        for each in permissions.list(fileId=file_id).execute()["items"]:
+            if each["role"] != "owner":
+                permissions.delete(fileId=file_id, permissionId=each["id"]).execute()
+
     def children(self, folder_id: str) -> list[str]:
         found = self._service.files().list(q=f"'{folder_id}' in parents").execute()
         return [str(each["id"]) for each in found["items"]]
