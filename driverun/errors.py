@@ -16,6 +16,7 @@
     ├── LostOwnership               another worker owns the run: stop, change nothing
     ├── SpoolError                  the two processes disagree about the folder between them
     └── JobError                    the job itself ended badly: its owner has to act
+        └── DiskFull                this machine has no room for it: free some, or take another machine
 
 The branches are split by what the caller will do; retry is decided by type.
 """
@@ -135,3 +136,7 @@ class SpoolError(DriverunError):
 
 class JobError(DriverunError):
     """The job's own code or environment failed; running it again unchanged would fail again."""
+
+
+class DiskFull(JobError):
+    """The disk of this machine has no room for the job; another machine may have."""

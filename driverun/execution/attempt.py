@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from driverun.checkpoints.commit import CheckpointCommitter
 from driverun.checkpoints.restore import Restored, restore_newest
@@ -16,11 +17,13 @@ from driverun.dispatch.claim import WonClaim
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.results import confirmed_results, earlier_results
 from driverun.errors import (
+    DiskFull,
     DriverunError,
     IntegrityError,
     LostOwnership,
     ObjectNotFound,
     SpoolError,
+    StoreAccessDenied,
     StoreError,
     StoreQuotaExceeded,
     TransientStoreError,
@@ -31,6 +34,7 @@ from driverun.execution.finishing import collect_results
 from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
+from driverun.execution.trouble import Trouble
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
@@ -47,14 +51,17 @@ from driverun.transfer.results import read_results_manifest
 from driverun.transfer.segments import SegmentWriter
 from driverun.transfer.sync import fingerprint_of, sync_data
 
+T = TypeVar("T")
+
 POLL_S = 0.1
 COMMIT_POLL_S = 0.2
 HAND_OVER_S = 30.0  #: for a trainer to reach a step and put its state down
 TERMINATE_S = 5.0  #: for a script that was sent SIGTERM
-FINAL_TRIES = (
-    60  #: at the last commits and the results, RETRY_S apart, while the root is out of reach or full
-)
+#: For the last commits and the results while the root as a whole is the trouble, and nobody wants the worker to end ...
+PATIENCE_S = 12 * 3600.0
+FINAL_S = 300.0  #: ... and for everything else
 RETRY_S = 5.0
+LONGEST_RETRY_S = 60.0
 PACK_POLL_S = 3600.0  #: packs are made once, at the first turn
 PACK_PATIENCE_S = (
     30.0  #: for packs that are nearly done when the run is; nobody waits for them on a hand-over
@@ -68,6 +75,7 @@ class Outcome:
     state: AttemptState
     reason: str
     superseded: bool = False  #: another worker owns the run; nothing more was written
+    moved_on: bool = False  #: it committed a checkpoint
 
 
 class _Ended(Exception):
@@ -114,6 +122,8 @@ class Attempt:
         self._doing = "preparing"
         self._log = SegmentWriter(self._store, self._key.log_segment, self._clock)
         self._metrics = SegmentWriter(self._store, self._key.metrics_segment, self._clock)
+        self._beat_trouble = Trouble(context.say, self._clock)
+        self._text_trouble = Trouble(context.say, self._clock)
         self._committing: SnapshotCommitter | None = None
         self._packers: list[Packer] = []
         self._board: ProgressBoard | None = None
@@ -134,16 +144,15 @@ class Attempt:
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc), superseded=True)
         except TransientStoreError:
             raise
-        except (StoreQuotaExceeded, ObjectNotFound) as exc:
-            # A full root, or data that somebody removed a moment ago: no fault of the job's.
+        except (StoreQuotaExceeded, StoreAccessDenied, ObjectNotFound) as exc:
+            # A full root, a login that ended, data that somebody removed a moment ago: no fault of the job's.
+            outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc))
+        except DiskFull as exc:
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc))
         except DriverunError as exc:
             outcome = self._failed(Failure(kind=type(exc).__name__, message=str(exc), traceback=""))
         except OSError as exc:
-            message = (
-                f"this machine could not go on: {exc}. Free disk space if it is full, then `driverun retry`."
-            )
-            outcome = self._failed(Failure(kind="OSError", message=message, traceback=traceback.format_exc()))
+            outcome = self._of_this_machine(exc)
         except Exception as exc:  # the boundary of a run: whatever went wrong, the queue goes on
             outcome = self._failed(
                 Failure(kind=type(exc).__name__, message=str(exc), traceback=traceback.format_exc())
@@ -152,7 +161,8 @@ class Attempt:
             beating.stop()
         self._flush_texts()
         self._finish(outcome)
-        return outcome
+        moved_on = self._committing is not None and self._committing.newest is not None
+        return replace(outcome, moved_on=moved_on)
 
     # The walk of one run.
 
@@ -359,9 +369,13 @@ class Attempt:
         clock, stop = self._clock, self._context.stop
         asked_at_s: float | None = None
         terminated_at_s: float | None = None
+        had_committed = False
         while True:
             self._take_events(events)
             self._context.tasks.turn()
+            if not had_committed and self._committing is not None and self._committing.newest is not None:
+                had_committed = True
+                self._beat()  # an attempt that moved the run on is known to have done so, however soon it dies
             exit_ = trainer.poll()
             if exit_ is not None:
                 return exit_
@@ -406,51 +420,72 @@ class Attempt:
     def _publish(self, folders: AttemptFolders) -> Outcome:
         self._doing = "publishing"
         self._flush_texts()
-        collected = collect_results(
-            self._store,
-            self._keeper.record.moved(**self._changes()),
-            self._told,
-            folders,
-            spec=self._spec,
-            run_file=self._run_file,
-            derived=self._derived,
-            claims=self._watch.claims,
-            now=self._clock.now(),
+        collected = self._persist(
+            lambda: collect_results(
+                self._store,
+                self._keeper.record.moved(**self._changes()),
+                self._told,
+                folders,
+                spec=self._spec,
+                run_file=self._run_file,
+                derived=self._derived,
+                claims=self._watch.claims,
+                now=self._clock.now(),
+            ),
+            what="the report",
         )
         self._outputs_sha256 = collected.outputs_sha256
-        published: list[ResultsRef] = []
-
-        def publish() -> None:
-            published.append(
-                publish_results(
-                    self._store,
-                    self._key,
-                    collected.files,
-                    still_ours=self._watch.look,
-                    summary=collected.summary,
-                )
-            )
-
-        self._persist(publish, what="the results")
-        self._results = confirmed_results(
-            self._store, self._clock, self._key, published[-1].created_at, self._watch.claims
+        published = self._persist(
+            lambda: publish_results(
+                self._store,
+                self._key,
+                collected.files,
+                still_ours=self._watch.look,
+                summary=collected.summary,
+            ),
+            what="the results",
+        )
+        self._results = self._persist(
+            lambda: confirmed_results(
+                self._store, self._clock, self._key, published.created_at, self._watch.claims
+            ),
+            what="the results",
         )
         return Outcome(state=AttemptState.SUCCEEDED, reason="")
 
-    def _persist(self, act: Any, *, what: str) -> None:
-        """Do it, again and again while the root is out of reach or full: what was trained is not given up lightly."""
-        for attempt in range(FINAL_TRIES):
+    def _persist(self, act: Callable[[], T], *, what: str) -> T:
+        """Do it, again and again while the root is the trouble: what was trained is not given up lightly."""
+        trouble = Trouble(self._context.say, self._clock)
+        began_s = self._clock.monotonic()
+        final_from_s: float | None = None
+        retry_s = RETRY_S
+        while True:
             try:
-                act()
-                return
+                done = act()
+                trouble.over(f"{what}: the root lets us go on")
+                return done
             except (LostOwnership, SpoolError):
                 raise
             except StoreError as exc:
-                if attempt == FINAL_TRIES - 1 or self._context.stop.abandon:
+                now_s = self._clock.monotonic()
+                is_roots = isinstance(exc, TransientStoreError | StoreQuotaExceeded | StoreAccessDenied)
+                is_patient = is_roots and self._context.stop.stop is None and now_s - began_s < PATIENCE_S
+                if final_from_s is None and not is_patient:
+                    final_from_s = now_s
+                is_over = final_from_s is not None and now_s - final_from_s >= FINAL_S
+                if is_over or self._context.stop.abandon:
                     raise
-                self._context.say(f"cannot commit {what} yet: {exc}")
-                self._clock.sleep(RETRY_S)
+                trouble.met(exc, f"{what}: not on the root yet, this worker keeps trying: {exc}")
+                self._clock.sleep(retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
                 self._context.tasks.turn()
+
+    def _of_this_machine(self, exc: OSError) -> Outcome:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"the disk of this machine is full: {exc}. Free space there, or use a machine with a larger disk"
+            return Outcome(state=AttemptState.INTERRUPTED, reason=reason)
+        message = f"this machine could not go on: {exc}. See what is wrong with it, then `driverun retry`."
+        return self._failed(Failure(kind="OSError", message=message, traceback=traceback.format_exc()))
 
     def _failed(self, failure: Failure) -> Outcome:
         self._told.failure = failure
@@ -476,10 +511,11 @@ class Attempt:
             with on_behalf_of(f"heartbeat {beat} of {key.number}.{key.worker}"):
                 self._watch.look()
                 self._keeper.beat(**{**self._changes(), "reason": self._doing})
+            self._beat_trouble.over("the heartbeat is back")
         except LostOwnership:
             return  # the attempt's own thread finds it in the watch
         except StoreError as exc:
-            self._context.say(f"no heartbeat this time: {exc}")
+            self._beat_trouble.met(exc, f"no heartbeat for now: {exc}")
 
     def _changes(self) -> dict[str, Any]:
         told = self._told
@@ -516,12 +552,18 @@ class Attempt:
         self._context.show(line)
 
     def _flush_due_texts(self) -> None:
-        self._log.flush_if_due()
-        self._metrics.flush_if_due()
+        self._put_texts(SegmentWriter.flush_if_due)
 
     def _flush_texts(self) -> None:
-        self._log.flush()
-        self._metrics.flush()
+        self._put_texts(SegmentWriter.flush)
+
+    def _put_texts(self, put: Callable[[SegmentWriter], bool]) -> None:
+        """Logs and metrics are put on the root where it lets us; they never end an attempt."""
+        for texts in (self._log, self._metrics):
+            try:
+                put(texts)
+            except StoreError as exc:
+                self._text_trouble.met(exc, f"logs are kept here for now: {exc}")
 
 
 def resolved(spec: JobSpec) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from driverun.errors import (
     StoreError,
     StoreQuotaExceeded,
 )
+from driverun.execution.trouble import Trouble
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import ClaimEvidence
 from driverun.spool.buffers import newest_snapshot
@@ -25,7 +26,7 @@ from driverun.spool.folder import SpoolFolder
 from driverun.spool.snapshot import SnapshotHeader, read_header
 
 RETRY_S = 5.0  #: after a root that was out of reach
-FULL_RETRY_S = 30.0  #: after a root that was full
+FULL_RETRY_S = 30.0  #: after a root that was full, or closed to us
 
 
 class SnapshotCommitter:
@@ -64,7 +65,7 @@ class SnapshotCommitter:
         self._turn = threading.Lock()
         self.newest: Committed | None = None  #: what this attempt committed last
         self.lost: LostOwnership | None = None
-        self.trouble = ""  #: one line about what keeps commits from the root, "" while all is well
+        self._trouble = Trouble(say, clock)
 
     def snapshot_taken(self, buffers: Path) -> None:
         """There is a snapshot in the buffers that may be newer than what was committed."""
@@ -82,13 +83,18 @@ class SnapshotCommitter:
         self._pending = False
         try:
             self.drain()
-            self.trouble = ""
         except LostOwnership as exc:
             self.lost = exc
-        except StoreQuotaExceeded as exc:
-            self._postpone(FULL_RETRY_S, str(exc))
-        except (StoreError, IntegrityError, SpoolError) as exc:
-            self._postpone(FULL_RETRY_S if isinstance(exc, StoreAccessDenied) else RETRY_S, str(exc))
+        except (
+            StoreError,
+            IntegrityError,
+            SpoolError,
+            OSError,
+        ) as exc:  # the last: this machine's disk is full
+            self._trouble.met(exc, f"training goes on locally: {exc}")
+            wait_s = FULL_RETRY_S if isinstance(exc, StoreQuotaExceeded | StoreAccessDenied) else RETRY_S
+            self._not_before_s = self._clock.monotonic() + wait_s
+            self._pending = True
 
     def drain(self) -> None:
         """Commit all that stands in the spool now.
@@ -98,13 +104,6 @@ class SnapshotCommitter:
         """
         with self._turn:
             self._commit_outstanding()
-
-    def _postpone(self, seconds: float, trouble: str) -> None:
-        if trouble != self.trouble:
-            self._say(f"training goes on locally: {trouble}")
-        self.trouble = trouble
-        self._not_before_s = self._clock.monotonic() + seconds
-        self._pending = True
 
     def _commit_outstanding(self) -> None:
         while (header := read_header(self._spool.fit(len(self._fits)))) is not None:
@@ -136,6 +135,9 @@ class SnapshotCommitter:
 
     def _committed(self, committed: Committed) -> None:
         self.newest = committed
+        self._trouble.over(
+            f"the root takes checkpoints again: step {committed.manifest.header.step} is there"
+        )
         with on_behalf_of(f"sweep {self._name(committed.manifest.header)}"):
             swept = self._retention.apply(claims=self._claims(), resume_after=self._resume_after)
         for problem in swept.problems:

@@ -29,6 +29,20 @@ COUNTDOWN_EVERY_S = 10.0
 OUT_OF_REACH_S = 30.0  #: until a worker that watches tries again; each operation has been retried by then
 
 
+REST_S = 60.0  #: for a run that could not go on here; doubled each time
+LONGEST_REST_S = 600.0
+TRIES = 3  #: after these in a row, a worker that is to end leaves the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HeldBack:
+    """A run that could not go on here, for no fault of its own."""
+
+    until_s: float  #: monotonic; inf: this worker has given up
+    tries: int
+    reason: str
+
+
 class Mode(enum.Enum):
     """When a worker is done."""
 
@@ -73,6 +87,7 @@ class Worker:
         self._countdown_at_s = -math.inf
         self._began_s = context.clock.monotonic()
         self._looks = 0
+        self._held_back: dict[str, _HeldBack] = {}
 
     def work(self, mode: Mode) -> Worked:
         """Work until `mode` says that it is enough, or somebody asks to stop.
@@ -107,6 +122,7 @@ class Worker:
             outcome = self._take_up(choice.run_id)
             if outcome is not None:
                 worked.outcomes[choice.run_id] = outcome
+                self._hold_back(choice.run_id, outcome, mode)
             return outcome is not None and mode is Mode.ONCE
         waiting_s = self._worth_waiting(derived, soonest_s)
         if waiting_s is None and mode is not Mode.WATCH:
@@ -115,6 +131,28 @@ class Worker:
                 return True
         self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
         return False
+
+    def _hold_back(self, run_id: str, outcome: Outcome, mode: Mode) -> None:
+        """Let a run rest that could not go on here: what kept it may still be so."""
+        before = self._held_back.pop(run_id, None)
+        if (
+            outcome.state is not AttemptState.INTERRUPTED
+            or outcome.superseded
+            or self._context.stop.stop is not None
+        ):
+            return
+        tries = before.tries + 1 if before is not None and not outcome.moved_on else 1
+        rest_s = min(REST_S * 2.0 ** (tries - 1), LONGEST_REST_S)
+        if tries >= TRIES and mode is not Mode.WATCH:
+            rest_s = math.inf
+        until_s = self._clock.monotonic() + rest_s
+        self._held_back[run_id] = _HeldBack(until_s=until_s, tries=tries, reason=outcome.reason)
+        again = f"again in {rest_s:g} s" if math.isfinite(rest_s) else "this worker leaves it"
+        self._context.say(f"{run_id} cannot go on here, {again}: {outcome.reason}")
+
+    def _is_held_back(self, run_id: str) -> bool:
+        held = self._held_back.get(run_id)
+        return held is not None and held.until_s > self._clock.monotonic()
 
     def _unseen_s(self) -> float | None:
         """For how long listings may still miss what was there before this worker began; None: not any more."""
@@ -149,7 +187,7 @@ class Worker:
         candidates = []
         for run_id, d in derived.items():
             spec = specs[run_id]
-            if not d.state.is_claimable or spec is None:
+            if not d.state.is_claimable or spec is None or self._is_held_back(run_id):
                 continue
             missing = missing_sources(self._store, spec)
             candidate = candidate_of(runs[run_id], missing_data=missing)
@@ -195,6 +233,9 @@ class Worker:
         life, and it is that worker's business.
         """
         waits = [] if soonest_s is None else [soonest_s]
+        for run_id, held in self._held_back.items():
+            if run_id in derived and derived[run_id].state.is_claimable and math.isfinite(held.until_s):
+                waits.append(max(held.until_s - self._clock.monotonic(), 0.1))
         for run_id, d in derived.items():
             if d.state is not RunState.RUNNING or d.owner is None:
                 continue
@@ -226,7 +267,9 @@ class Worker:
             if d.state is RunState.RUNNING:
                 worked.left.setdefault(run_id, "another worker is at it")
             elif d.state.is_claimable:
-                worked.left.setdefault(run_id, d.reason or "not taken up yet")
+                held = self._held_back.get(run_id)
+                reason = held.reason if held is not None else d.reason
+                worked.left.setdefault(run_id, reason or "not taken up yet")
             else:
                 worked.left.pop(run_id, None)
 

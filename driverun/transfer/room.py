@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from driverun.errors import JobError
+from driverun.errors import DiskFull, JobError
 from driverun.transfer.cache import DataCache
 from driverun.transfer.origins import Origin
 from driverun.transfer.progress import written_size
@@ -32,7 +32,7 @@ def require_room(
         held: paths of the files that the cache has.
 
     Raises:
-        JobError: there is not even room for the job's own files.
+        DiskFull: there is not even room for the job's own files.
     """
     wanted_bytes = sum(info.size_bytes for info in origin.files)
     uncached_bytes = sum(
@@ -51,11 +51,11 @@ def require_room(
 
 
 def require(wanted_bytes: int, folder: Path, free: FreeBytes, *, what: str) -> None:
-    """See to it that the disk of `folder` takes that much and has some left. Raises JobError."""
+    """See to it that the disk of `folder` takes that much and has some left. Raises DiskFull."""
     free_now_bytes = free(folder)
     missing_bytes = wanted_bytes + SPARE_BYTES - free_now_bytes
     if missing_bytes > 0:
-        raise JobError(
+        raise DiskFull(
             f"cannot bring {what} to {folder}: it has {written_size(wanted_bytes)}, the disk has "
             f"{written_size(free_now_bytes)} free, so {written_size(missing_bytes)} are missing "
             f"({written_size(SPARE_BYTES)} stay free). Free space there, or use a machine with a larger "
@@ -71,7 +71,8 @@ def disk_errors(source: str, folder: Path) -> Iterator[None]:
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
             raise
-        raise JobError(
+        error = DiskFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else JobError
+        raise error(
             f"cannot bring {source} to {folder}: {exc}. Free space there if the disk is full; if a file "
             "stands in the way of a folder, give the source another target."
         ) from exc

@@ -14,9 +14,9 @@ import pytest
 from driverun.assembly import Surroundings, make_root
 from driverun.execution.worker import Mode, Worked
 from driverun.storage.base import ObjectStore
-from driverun.storage.drive.opening import ENDPOINT_VARIABLE, DriveOpening
+from driverun.storage.drive.opening import ENDPOINT_VARIABLE, TOKEN_VARIABLE, DriveOpening
 from driverun.storage.drive.transport import Connections
-from driverun.storage.locate import DrivePathAddress
+from driverun.storage.locate import DriveFolderAddress, DrivePathAddress
 from driverun.storage.retrying import RetryingStore, persist
 from driverun.testing.drive_emulator import DriveEmulator
 from driverun.testing.faulty import Moment, SimulatedDisconnect
@@ -32,9 +32,14 @@ class DriveWorld(World):
     emulator: DriveEmulator = field(kw_only=True)
     root: str = field(default="experiments", kw_only=True)
     lag_s: float = field(default=0.0, kw_only=True)
+    guest: tuple[str, str] | None = field(
+        default=None, kw_only=True
+    )  #: workers are this account, in that folder
+    environment: dict[str, str] = field(default_factory=dict, kw_only=True)  #: of workers; it may change
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.environment[ENDPOINT_VARIABLE] = self.emulator.url
         surroundings = Surroundings(
             environment={ENDPOINT_VARIABLE: self.emulator.url, "DRIVERUN_LISTING_LAG": "0s"},
             cwd=self.folder,
@@ -45,9 +50,14 @@ class DriveWorld(World):
 
     def connect(self) -> ObjectStore:
         """The root, as a process of its own has it."""
+        address: DrivePathAddress | DriveFolderAddress = DrivePathAddress(path=self.root)
+        if self.guest is not None:
+            account, folder = self.guest
+            self.environment[TOKEN_VARIABLE] = f"user:{account}"
+            address = DriveFolderAddress(folder_id=folder)
         opening = DriveOpening(
-            DrivePathAddress(path=self.root),
-            environment={ENDPOINT_VARIABLE: self.emulator.url},
+            address,
+            environment=self.environment,
             home=Path("/nowhere"),
             clock=self.clock,
             listing_lag_s=self.lag_s,

@@ -654,7 +654,7 @@ def test_an_outage_while_it_trains_does_not_end_the_attempt(world: World) -> Non
     assert run.state is RunState.SUCCEEDED
     assert len(run.attempts) == 1
     assert len(world.executed) == 2000
-    assert said(world, "no heartbeat this time")
+    assert said(world, "no heartbeat for now")
 
 
 def test_an_outage_at_the_end_is_waited_out(world: World) -> None:
