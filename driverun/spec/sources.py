@@ -27,7 +27,8 @@ _RESOURCE_KEY = re.compile(r"[?&]resourcekey=([A-Za-z0-9_-]+)", re.IGNORECASE)
 #: An address for fsspec: not of this machine's own files, which another machine does not have; without a
 #: password, because the source is stored on the root in plain text.
 _ADDRESS = (
-    rf"(?!(?:file|local|gdrive|drive):)(?!{_DRIVE_HOST})[A-Za-z][A-Za-z0-9+.-]*://(?![^/?#]*@)[^\s/]\S*"
+    rf"(?!(?:file|local|gdrive|drive):)(?!{_DRIVE_HOST})"
+    r"[A-Za-z][A-Za-z0-9+.-]*://(?![^/?#]*@)[^\s/](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?"
 )
 
 #: What `read_source` accepts, one of them, as patterns for the JSON Schema.

@@ -29,7 +29,7 @@ SOUND = [
     "data: [{source: x, target: null}]",
     "data: [{source: a.b/..c/d..}]",
     "data: [{source: 'https://a.org/b'}]",
-    "data: [{source: 'gs://bucket/a'}]",
+    "data: [{source: 'gs://bucket/a b.csv'}]",
     f"data: [{{source: 1{'a' * 32}}}]",
     f"data: [{{source: 'https://drive.google.com/file/d/1{'a' * 32}/view?usp=sharing'}}]",
     f"data: [{{source: 'https://drive.google.com/uc?export=download&id=1{'a' * 32}'}}]",
@@ -82,7 +82,8 @@ FAULTY = [
             "'gdrive://abc'",
             "'file:///x'",
             "'https://a:b@c/d'",
-            "'https://a/b c'",
+            "'https://a/b '",
+            '"https://a/b\\tc"',
             "'https://drive.google.com/drive/my-drive'",
             f"'https://docs.google.com/document/d/1{'a' * 32}/edit'",
         )
