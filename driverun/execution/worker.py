@@ -25,6 +25,7 @@ from driverun.spec.model import JobSpec
 from driverun.transfer.sync import missing_sources
 
 LOOK_S = 1.0  #: between two looks while waiting
+LOOK_FOR_DATA_S = 10.0  #: between two looks for the data of a run that waits
 COUNTDOWN_EVERY_S = 10.0
 OUT_OF_REACH_S = 30.0  #: until a worker that watches tries again; each operation has been retried by then
 
@@ -87,6 +88,9 @@ class Worker:
         self._countdown_at_s = -math.inf
         self._began_s = context.clock.monotonic()
         self._looks = 0
+        self._missing: dict[
+            str, tuple[float, list[str]]
+        ] = {}  # by run: when it was looked for, what was not there
         self._held_back: dict[str, _HeldBack] = {}
 
     def work(self, mode: Mode) -> Worked:
@@ -189,7 +193,7 @@ class Worker:
             spec = specs[run_id]
             if not d.state.is_claimable or spec is None or self._is_held_back(run_id):
                 continue
-            missing = missing_sources(self._store, spec)
+            missing = self._missing_sources(run_id, spec)
             candidate = candidate_of(runs[run_id], missing_data=missing)
             if candidate is not None:
                 candidates.append(candidate)
@@ -199,6 +203,15 @@ class Worker:
             worked.left[waiting.run_id] = waiting.text
             self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
         return choice, derived, soonest_s
+
+    def _missing_sources(self, run_id: str, spec: JobSpec) -> list[str]:
+        """As of now, or of a short while ago: a queue may be long, and data come in minutes."""
+        looked_s, missing = self._missing.get(run_id, (-math.inf, []))
+        now_s = self._clock.monotonic()
+        if now_s - looked_s >= LOOK_FOR_DATA_S:
+            missing = missing_sources(self._store, spec)
+            self._missing[run_id] = (now_s, missing)
+        return missing
 
     def _spec_of(self, evidence: RunEvidence) -> JobSpec | None:
         """The spec as submitted; None, said once, where this version cannot make sense of it."""

@@ -101,7 +101,7 @@ def sync_data(
 def missing_sources(store: ObjectStore, spec: JobSpec) -> list[str]:
     """The sources that the job cannot run without and the root has not, in the order of the spec.
 
-    One look at each file; for a folder one or two listings more, without what is deep inside it. What is not on the
+    By listings: of the folder that a source is in, and of the source if it is a folder. What is not on the
     root is not looked for: the attempt will see.
     """
     return [
@@ -119,11 +119,13 @@ def fingerprint_of(files: Mapping[str, str]) -> str:
 
 
 def _is_there(store: ObjectStore, path: str) -> bool:
-    try:
-        store.stat(path)
-    except ObjectNotFound:
-        return bool(store.list(path)) or bool(objects_below(store, path))
-    return True
+    # By listings alone: a store on Drive knows them and asks nothing for them, while each stat is a request.
+    beside = store.list(path.rpartition("/")[0])
+    return (
+        any(info.path == path for info in beside)
+        or bool(store.list(path))
+        or bool(objects_below(store, path))
+    )
 
 
 def _absent(store: ObjectStore, source: DataSource) -> SyncedData:
