@@ -20,10 +20,28 @@ from driverun.storage.base import ObjectInfo, ObjectStore
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
+WORTH_TELLING_S = 4.0  #: waits from here on are told to people, the others to whoever asks for the log
+TELL_EVERY_S = 60.0  #: not more often, however many calls wait
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class Telling:
+    """Says that something is tried again, so that people are neither left in the dark nor flooded."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told_s = float("-inf")
+
+    def tell(self, what: str, wait_s: float, error: BaseException | None) -> None:
+        now_s = self._clock.monotonic()
+        is_told = wait_s >= WORTH_TELLING_S and now_s - self._told_s >= TELL_EVERY_S
+        if is_told:
+            self._told_s = now_s
+        level = logging.WARNING if is_told else logging.INFO
+        _log.log(level, "%s: again in %.1f s, because: %s", what, wait_s, error)
 
 
 class RetryingStore:
@@ -42,6 +60,7 @@ class RetryingStore:
         self._clock = clock
         self._random = random
         self._budget_s = budget_s
+        self._telling = Telling(clock)
 
     @property
     def listing_lag_s(self) -> float:
@@ -131,11 +150,18 @@ class RetryingStore:
             clock=self._clock,
             random=self._random,
             budget_s=self._budget_s,
+            telling=self._telling,
         )
 
 
 def persist(
-    attempt: Callable[[], T], *, what: str, clock: Clock, random: random_module.Random, budget_s: float
+    attempt: Callable[[], T],
+    *,
+    what: str,
+    clock: Clock,
+    random: random_module.Random,
+    budget_s: float,
+    telling: Telling | None = None,
 ) -> T:
     """What `attempt` returns, which is called again when it raises a TransientStoreError.
 
@@ -144,7 +170,9 @@ def persist(
         random: spreads the waits.
         budget_s: for how long it is repeated after it failed first, or failed after it had come further; the last
             try begins when that is used up. Where the root asks for a longer rest, there is no further try.
+        telling: shared by calls that are not to tell the same, each for itself; None: a new one.
     """
+    telling = telling if telling is not None else Telling(clock)
     failing_since_s: float | None = None
 
     def left_s() -> float:
@@ -164,7 +192,7 @@ def persist(
 
     def tell(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        _log.warning("%s: again in %.1f s, because: %s", what, state.upcoming_sleep, error)
+        telling.tell(what, state.upcoming_sleep, error)
 
     def watched() -> T:
         nonlocal failing_since_s

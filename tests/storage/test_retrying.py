@@ -109,6 +109,19 @@ def test_each_wait_is_told(retrying: Retrying, caplog: pytest.LogCaptureFixture)
     assert all("the answer about ledger was lost" in record.getMessage() for record in caplog.records)
 
 
+def test_people_hear_of_long_waits_and_once_a_minute(
+    clock: FakeClock, retrying: Retrying, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = retrying(Injection(error=lost, times=2), Injection(error=lost))
+    began_s = clock.monotonic()
+    with caplog.at_level(logging.WARNING, logger="driverun.storage.retrying"):
+        for folder in ("ledger", "runs", "jobs"):
+            with pytest.raises(TransientStoreError):
+                store.list(folder)
+    assert 3 <= len(caplog.records) <= 1 + (clock.monotonic() - began_s) / 60
+    assert len(clock.sleeps) > 20
+
+
 def test_a_creation_whose_answer_was_lost_is_success(memory: MemoryStore, retrying: Retrying) -> None:
     created = retrying(Injection(error=lost, moment=Moment.AFTER, times=1)).create("one", b"mine")
     assert created == memory.stat("one")
