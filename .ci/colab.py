@@ -46,6 +46,8 @@ TESTS = (
     "tests/dispatch",
     "tests/checkpoints",
     "tests/runs",
+    "tests/launchers/test_doctor.py",
+    "tests/transfer/test_wheel.py",
     # Arrays and a data set, cut several times each. All of training/ takes more than all of the above.
     "tests/training/test_resume.py::test_arrays_with_every_usual_callback[cuts5]",
     "tests/training/test_resume.py::test_a_dataset_with_augmentation_two_fits_and_files",
