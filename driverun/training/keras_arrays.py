@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,17 +18,18 @@ from driverun.training.keras_source import Part, Report, Source, in_two
 class ArraySource(Source):
     """NumPy arrays, tensors, data frames; the stateful permutation gives way to a stateless one.
 
-    Where the epoch's length allows it, one pass of the pipeline serves all epochs and counts them itself. Otherwise
-    each epoch is a pass of its own, and the count is a variable that the pipeline reads. Under op determinism
-    TensorFlow runs what follows such a reading in one thread, which took a third more CPU to feed a small model.
+    The number of the epoch enters Keras' pipeline as a constant, by a graph that makes one pipeline after the other.
+    Where it was a variable that the pipeline read, TensorFlow ran what followed in one thread under op determinism, and
+    where one pass counted the epochs itself, autotuning went on to spend more on each (both measured on MNIST: a third
+    more CPU to feed a small model, and a seventh more to train it).
     """
 
     kind: str = "array"
-    epochs: int = 1  #: the script's last, plus one
     _adapter: Any = field(default=None, init=False)
     _converted: Any = field(default=None, init=False)  #: the arrays as Keras feeds them
-    _epoch: Any = field(default=None, init=False)  #: where each epoch is a pass of its own
-    _whole: Any = field(default=None, init=False)  #: the dataset of an uninterrupted fit
+    _pipeline_of: Callable[[int], Any] | None = field(default=None, init=False)
+    _epoch: Any = field(default=None, init=False)  #: the variable, where a strategy distributes one pipeline
+    _dataset: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         import tensorflow as tf
@@ -43,114 +45,122 @@ class ArraySource(Source):
             steps=self.steps_per_epoch,
         )
         self.batches = int(self._adapter.num_batches)
-        if not self._epochs_end_with_calls():
-            with tf.device("CPU:0"):
+        with tf.device("CPU:0"):
+            if tf.distribute.has_strategy():
                 self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="driverun_epoch")
-        self._whole = self._dataset(self.first_epoch, self.epochs)
+                self._dataset = self._pipeline(self._epoch)
+            else:
+                self._pipeline_of = _maker_of_pipelines(self._pipeline)
+                self._dataset = _dataset_by_epoch()(self._pipeline_of, first=self.first_epoch)
 
-    def _epochs_end_with_calls(self) -> bool:
-        """Whether no call of Keras' training function takes batches of two epochs, and each order is made whole."""
-        limit = getattr(keras.config, "max_steps_per_epoch", lambda: None)()
-        return (
-            not (self.batches or 0) % self.steps_per_execution and self.shuffle != "batch" and limit is None
-        )
-
-    @property
-    def is_one_pass(self) -> bool:
-        return self._epoch is None
-
-    def _dataset(self, first: int, end: int) -> Any:
-        """The epochs from `first` to before `end`; where each is a pass of its own, the one that is open."""
+    def _pipeline(self, epoch: Any) -> Any:
+        """Keras' own, in the order that belongs to `epoch`, an int64 tensor or variable."""
         import tensorflow as tf
         from keras.src.trainers.data_adapters import array_slicing
 
-        in_order = _EpochsInOrder(
-            tf.data.Dataset.range(first, end) if self.is_one_pass else tf.data.Dataset.range(1),
-            seed=self.seed,
-            variable=self._epoch,
-        )
+        def stateless(value: Any, seed: Any = None, name: Any = None) -> Any:
+            del seed, name
+            key = tf.stack([tf.constant(self.seed, tf.int64), tf.identity(epoch)])
+            return tf.random.experimental.stateless_shuffle(value, seed=key)
 
         def convert_once(arrays: Any, **how: Any) -> Any:
             if self._converted is None:
-                with tf.device("CPU:0"):
+                with tf.init_scope(), tf.device("CPU:0"):
                     self._converted = keras.tree.map_structure(_as_tensor, convert(arrays, **how))
             return self._converted
 
         convert = array_slicing.convert_to_sliceable
         with (
-            _replaced(tf.random, "shuffle", in_order.shuffle),
-            _replaced(tf.data.Dataset, "range", in_order.in_the_place_of(tf.data.Dataset.range)),
+            _replaced(tf.random, "shuffle", stateless),
             _replaced(array_slicing, "convert_to_sliceable", convert_once),
         ):
             dataset = self._adapter.get_tf_dataset()
-        batches = (self.batches or 0) * (end - first if self.is_one_pass else 1)
-        return dataset.apply(tf.data.experimental.assert_cardinality(batches))
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.batches))
 
     def describe(self) -> dict[str, Any]:
-        spec = [str(item) for item in keras.tree.flatten(self._whole.element_spec)]
+        spec = [str(item) for item in keras.tree.flatten(self._dataset.element_spec)]
         return {"kind": self.kind, "batches": self.batches, "elements": spec, "shuffle": self.shuffle}
 
     def samples(self, report: Report) -> Iterator[dict[str, Any]]:
         del report  # its order has no memory: drawing changes nothing
-        yield {"x": self._whole.take(1), "shuffle": False}
+        yield {"x": self._dataset.take(1), "shuffle": False}
 
     def parts(self, epoch: int, batch: int, epochs: int, report: Report) -> list[Part]:
         del report
-        batches = self.batches or 0
-
-        def of(first: int, end: int) -> Any:
-            is_all = not self.is_one_pass or (first, end) == (self.first_epoch, self.epochs)
-            return self._whole if is_all else self._dataset(first, end)
 
         def rest() -> dict[str, Any]:
-            dataset = of(epoch, epoch + 1)
-            return {"x": dataset.skip(batch) if batch < batches else dataset.take(0), "shuffle": False}
+            dataset = self._dataset if self._pipeline_of is None else self._pipeline_of(epoch)
+            return {
+                "x": dataset.skip(batch) if batch < (self.batches or 0) else dataset.take(0),
+                "shuffle": False,
+            }
 
-        whole = {"x": of(epoch + bool(batch), epochs), "shuffle": False}
-        if self.is_one_pass:
-            whole["steps_per_epoch"] = batches
-        return in_two(whole, rest, epoch, batch, epochs, is_empty=batch == batches)
+        whole = {"x": self._dataset, "shuffle": False}
+        return in_two(whole, rest, epoch, batch, epochs, is_empty=batch == self.batches)
 
     def open_epoch(self, epoch: int) -> None:
-        if not self.is_one_pass:
+        if self._epoch is None:
+            self._dataset.epoch = epoch
+        else:
             self._epoch.assign(epoch)
 
 
-class _EpochsInOrder:
-    """Stands where Keras' pipeline has a `range(1)`: numbers of epochs, and a `shuffle` that knows them."""
+def _maker_of_pipelines(pipeline: Callable[[Any], Any]) -> Callable[[int], Any]:
+    """What gives the dataset of an epoch; the graph that makes it is traced once."""
+    import tensorflow as tf
 
-    def __init__(self, epochs: Any, *, seed: int, variable: Any) -> None:
-        self._epochs = epochs
-        self._seed = seed
-        self._variable = variable
-        self._element: Any = None  #: the epoch, while a function of it is traced
+    spec: list[Any] = []
 
-    def in_the_place_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def range_of(*arguments: Any, **named: Any) -> Any:
-            return self if arguments == (1,) and not named else original(*arguments, **named)
+    @tf.function(input_signature=[tf.TensorSpec((), tf.int64)])  # type: ignore[untyped-decorator]
+    def variant_of(epoch: Any) -> Any:
+        dataset = pipeline(epoch)
+        spec[:] = [dataset.element_spec]
+        return tf.data.experimental.to_variant(dataset)
 
-        return range_of
+    def of_epoch(epoch: int) -> Any:
+        with tf.device("CPU:0"):
+            variant = variant_of(tf.constant(epoch, tf.int64))
+        return tf.data.experimental.from_variant(variant, spec[0])
 
-    def map(self, function: Callable[[Any], Any]) -> Any:
-        """As a dataset's own."""
+    return of_epoch
 
-        def of_epoch(epoch: Any) -> Any:
-            self._element = epoch
-            try:
-                return function(epoch)
-            finally:
-                self._element = None
 
-        return self._epochs.map(of_epoch)
+@functools.cache
+def _dataset_by_epoch() -> type[Any]:
+    import tensorflow as tf
 
-    def shuffle(self, value: Any, seed: Any = None, name: Any = None) -> Any:
-        """As `tf.random.shuffle`, the same for the same seed and epoch."""
-        import tensorflow as tf
+    class DatasetByEpoch(tf.data.Dataset):  # type: ignore[misc]  # tensorflow ships no types
+        """Gives the batches of the epoch that is open to whoever iterates it in Python, as Keras does.
 
-        del seed, name
-        epoch = self._element if self._variable is None else tf.identity(self._variable)
-        key = tf.stack([tf.constant(self._seed, tf.int64), epoch])
-        return tf.random.experimental.stateless_shuffle(value, seed=key)
+        Keras asks for an iterator when an epoch has ended, and again when the next begins. Both get the same one:
+        making it takes a tenth of a second under op determinism.
+        """
+
+        def __init__(self, of_epoch: Callable[[int], Any], *, first: int) -> None:
+            self.epoch = first
+            self._begun: int | None = None
+            self._ahead: tuple[int, Any] | None = None
+            self._of_epoch = of_epoch
+            dataset = of_epoch(first)
+            self._spec = dataset.element_spec
+            super().__init__(dataset._variant_tensor)
+
+        def __iter__(self) -> Any:
+            wanted = self.epoch + (self._begun == self.epoch)
+            if self._ahead is None or self._ahead[0] != wanted:
+                self._ahead = wanted, iter(self._of_epoch(wanted))
+            if wanted == self.epoch:
+                self._begun = wanted
+            return self._ahead[1]
+
+        @property
+        def element_spec(self) -> Any:
+            return self._spec
+
+        def _inputs(self) -> list[Any]:
+            return []
+
+    return DatasetByEpoch
 
 
 def _as_tensor(value: Any) -> Any:
@@ -162,7 +172,7 @@ def _as_tensor(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(owner)[name]  # not getattr: of a class it would give a static method without its wrapper
+    before = getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield

@@ -40,7 +40,7 @@ def source_of(
     if isinstance(x, keras.utils.PyDataset):
         return PyDatasetSource(**given)
     if can_convert_arrays((x, given["y"], given["sample_weight"])):
-        source = ArraySource(**given, epochs=epochs)
+        source = ArraySource(**given)
         if steps is None or steps == source.batches:
             return source
         return Source(**given, batches=steps, kind="an array read in other steps than an epoch has")

@@ -400,11 +400,6 @@ class ResumableFit:
             self._callbacks.params["steps"] = self._source.batches
         for pipeline in self._pipelines():
             pipeline.close_epoch()
-        goes_on = epoch + 1 < self._epochs and not self._model.stop_training
-        if goes_on and self._source.is_one_pass and self._step_in_epoch != self._source.batches:
-            session.gap(
-                "a callback cut an epoch short and let the fit go on: the data of later epochs shifted"
-            )
         self._epoch = epoch + 1
         self._step_in_epoch = 0
         self._step_at_epoch = session.step
@@ -421,7 +416,7 @@ class ResumableFit:
             steps_per_epoch=-1 if self._source.batches is None else self._source.batches,
             total_steps=self._total_steps(-1),
         )
-        if not goes_on:
+        if epoch + 1 >= self._epochs or self._model.stop_training:
             return  # the end of the fit follows at once
         if session.hand_over_wanted:
             self._hand_over()

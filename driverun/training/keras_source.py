@@ -103,11 +103,6 @@ class Source:
         whole = Part(arguments=self.native(), initial_epoch=epoch + 1, epochs=epochs)
         return [rest, whole] if epoch + 1 < epochs else [rest]
 
-    @property
-    def is_one_pass(self) -> bool:
-        """Whether one pass of Keras over the data serves several epochs, so that a short epoch would shift the next."""
-        return False
-
     def begin_fit(self) -> None:
         """The fit starts; nothing was drawn yet."""
 
