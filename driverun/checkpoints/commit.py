@@ -25,7 +25,7 @@ from driverun.checkpoints.manifest import (
 )
 from driverun.checkpoints.pack import PACK_BYTES, Pack, PackWriter
 from driverun.clock import Clock
-from driverun.errors import IntegrityError, ObjectExists, SpoolError, StoreError
+from driverun.errors import IntegrityError, ObjectExists, ObjectNotFound, SpoolError, StoreError
 from driverun.runs.layout import AttemptKey
 from driverun.spool.snapshot import FileEntry, SnapshotHeader, mapped_tensors
 from driverun.storage.base import ObjectInfo, ObjectStore
@@ -145,8 +145,11 @@ class CheckpointCommitter:
             if path in self._committed:
                 return self._committed[path]
             self._temporary.mkdir(parents=True, exist_ok=True)
-            tensors, contents = self._upload_chunks(snapshot, header, files)
-            manifest = self._manifest(header, tensors, contents, tuple(sorted(fits, key=lambda ref: ref.fit)))
+            in_order = tuple(sorted(fits, key=lambda ref: ref.fit))
+            manifest = self._manifest(header, *self._upload_chunks(snapshot, header, files), in_order)
+            if vanished := self._vanished(manifest.packs):
+                self.retire(vanished)
+                manifest = self._manifest(header, *self._upload_chunks(snapshot, header, files), in_order)
             self._still_ours()
             committed = self._create_manifest(manifest)
             self._ordinal = committed.manifest.ordinal
@@ -203,6 +206,25 @@ class CheckpointCommitter:
                 contents.append(keep(_checked_file_chunks(files / file.sha256, file)))
             packs.flush()
         return tensors, contents
+
+    def _vanished(self, packs: Iterable[PackRef]) -> list[str]:
+        """Those of earlier commits that somebody removed since, alone or with their folder."""
+        before = [pack.sha256 for pack in packs if pack.sha256 not in self._uncommitted]
+        if not before:
+            return []
+        listed = {info.path for info in self._store.list(self._key.folder)}
+        return [
+            sha256
+            for sha256 in before
+            if (path := self._key.pack_file(sha256)) not in listed and not self._is_there(path)
+        ]
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self._store.stat(path)  # a listing may lag behind
+        except ObjectNotFound:
+            return False
+        return True
 
     def _upload(self, writer: PackWriter) -> None:
         pack = writer.seal(avoid=self._retired)

@@ -72,6 +72,22 @@ def test_what_did_not_change_is_uploaded_once(world: World) -> None:
     assert set(second.manifest.packs) > set(first.manifest.packs)
 
 
+def test_what_somebody_removed_meanwhile_is_uploaded_anew(world: World) -> None:
+    frozen = np.arange(50_000, dtype=np.float32)
+    key = world.claim(1)
+    committer = world.committer(key)
+    first = world.commit(committer, 1, [frozen, np.ones(3)], files=FILES)
+    for path in world.paths(key):
+        world.store.delete(f"{key.folder}/{path}")
+    second = world.commit(committer, 2, [frozen, np.full(3, 2.0)], files=FILES)
+    assert second.new_bytes == first.new_bytes
+    assert not set(second.manifest.packs) & set(first.manifest.packs), "names are never used again"
+    there = world.paths(key)
+    assert all(f"pack-{pack.sha256}" in there for pack in second.manifest.packs)
+    third = world.commit(committer, 3, [frozen, np.full(3, 3.0)], files=FILES)
+    assert third.new_bytes == 24
+
+
 def test_equal_tensors_of_one_snapshot_are_stored_once(world: World) -> None:
     zeros = np.zeros(1000)
     committed = world.commit(

@@ -20,6 +20,7 @@ from driverun.storage.drive.opening import TOKEN_VARIABLE
 from driverun.testing.clock import FakeClock
 from driverun.testing.drive_audit import orphaned_manifests, untidiness
 from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings, Fault
+from driverun.testing.drive_emulator.records import FOLDER
 from driverun.testing.faulty import FaultyStore
 from tests.execution.drive_world import DriveWorld
 from tests.execution.world import Plan
@@ -184,6 +185,32 @@ def test_the_folder_is_put_into_the_trash(world: EventfulWorld, lag_s: float) ->
     world.begin, world.end = lambda: person.trash(folder), lambda: person.untrash(folder)
     world.work()
     check_all_is_well(world, said="Take it out of the trash")
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 30.0])
+@pytest.mark.parametrize("is_all", [True, False])
+def test_what_the_attempt_committed_is_put_into_the_trash(
+    world: EventfulWorld, is_all: bool, lag_s: float
+) -> None:
+    """The attempt's folder, or all of them: it is made anew, and what is committed from then on is whole."""
+    person = Person(world.emulator)
+
+    def trash() -> None:
+        titles = {file.title: file.id for file in world.emulator.files() if file.mime_type == FOLDER}
+        attempt = next(title for title in titles if title.startswith(f"{world.run_id}.0001."))
+        folder = titles["runs" if is_all else attempt]
+        person.trash(folder)
+
+    world.lag_s, world.begin = lag_s, trash
+    world.work()
+    assert world.client.run(world.run_id).state is RunState.SUCCEEDED, world.said
+    assert world.executed == list(range(1, PLAN.steps + 1))
+    steps = world.committed_steps()
+    assert min(steps) <= BEGINS + 3
+    assert max(steps) == PLAN.steps
+    assert orphaned_manifests(world.store) == []
+    kept = [file for file in world.emulator.files() if not file.is_trashed]
+    assert [fault for fault in untidiness(kept) if "times" in fault] == []
 
 
 @pytest.mark.parametrize("lag_s", [0.0, 30.0])
