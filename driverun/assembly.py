@@ -26,7 +26,7 @@ from driverun.execution.worker import Worker
 from driverun.runs.layout import DATA, JOBS, LEDGER, ROOT_FILE, RUNS, SCHEMA_FILE
 from driverun.settings import Settings, load_settings
 from driverun.spec.model import Accelerator
-from driverun.storage.base import ObjectStore
+from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.storage.local import LocalStore
 from driverun.storage.locate import (
     DriveFolderAddress,
@@ -36,7 +36,7 @@ from driverun.storage.locate import (
     choose_root,
     parse_root,
 )
-from driverun.storage.retrying import RetryingStore, persist
+from driverun.storage.retrying import RetryingLinksStore, RetryingStore, persist
 from driverun.transfer.cache import DataCache
 from driverun.transfer.progress import OnProgress
 
@@ -88,7 +88,8 @@ def _store_at(address: RootAddress, here: Surroundings, *, make: bool = False) -
         store: ObjectStore = LocalStore(address.path, clock=here.clock)
     else:
         store = _drive_store_at(address, here, make=make)
-    return RetryingStore(store, clock=here.clock, random=random.Random(), budget_s=RETRY_BUDGET_S)
+    kind = RetryingLinksStore if isinstance(store, OpensLinks) else RetryingStore
+    return kind(store, clock=here.clock, random=random.Random(), budget_s=RETRY_BUDGET_S)
 
 
 def _drive_store_at(

@@ -41,10 +41,9 @@ from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wis
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.spec.sources import SourceKind, kind_of
-from driverun.storage.base import ObjectStore
+from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.transfer.code import capture_code
 from driverun.transfer.fetch import ResultReader, fetch_results
-from driverun.transfer.origins import OpensLinks
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.results import ResultsManifest, read_results_manifest
 from driverun.transfer.segments import read_segments

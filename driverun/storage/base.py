@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from driverun.errors import UnsafePath
 
@@ -117,3 +117,42 @@ def checked_path(path: str) -> str:
             f"cannot use {path!r} as a path on the root: backslashes and control characters are refused"
         )
     return path
+
+
+class Downloads(Protocol):
+    """Something that files come from; every ObjectStore is one."""
+
+    @property
+    def location(self) -> str:
+        """What it is, as a person would type it."""
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        """Write the file to `target`, which appears whole or not at all, as ObjectStore.download does."""
+
+
+class LinkedItem(Downloads, Protocol):
+    """A file or a folder of Drive outside of the root."""
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it."""
+
+    @property
+    def is_folder(self) -> bool: ...
+
+    def list(self) -> list[ObjectInfo]:
+        """All files beneath it, sorted by path, which is relative to it; of a file, itself under its name."""
+
+
+@runtime_checkable
+class OpensLinks(Protocol):
+    """What a store may be able to do besides: read files of Drive by their id, inside the root or not."""
+
+    def open_link(self, file_id: str, *, resource_key: str | None = None) -> LinkedItem:
+        """The file or folder with this id.
+
+        Raises:
+            ObjectNotFound: it is not there, or not shared with the account of this root.
+            StoreAccessDenied: it may not be downloaded, or is a Google document.
+            TransientStoreError: try again.
+        """

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tenacity
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import LinkedItem, ObjectInfo, ObjectStore, OpensLinks
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -152,6 +152,43 @@ class RetryingStore:
             budget_s=self._budget_s,
             telling=self._telling,
         )
+
+
+class RetryingLinksStore(RetryingStore):
+    """A RetryingStore over one that can read files outside of the root, too."""
+
+    def open_link(self, file_id: str, *, resource_key: str | None = None) -> LinkedItem:
+        inner = self._inner
+        if not isinstance(inner, OpensLinks):
+            raise TypeError(f"{type(inner).__name__} opens no links")
+        item = self._persist("open", file_id, lambda: inner.open_link(file_id, resource_key=resource_key))
+        return _RetryingItem(item, self._persist)
+
+
+class _RetryingItem:
+    def __init__(self, item: LinkedItem, persist_: Callable[[str, str, Callable[[], Any]], Any]) -> None:
+        self._item = item
+        self._persist = persist_
+
+    @property
+    def location(self) -> str:
+        return self._item.location
+
+    @property
+    def name(self) -> str:
+        return self._item.name
+
+    @property
+    def is_folder(self) -> bool:
+        return self._item.is_folder
+
+    def list(self) -> list[ObjectInfo]:
+        found: list[ObjectInfo] = self._persist("list", self.location, self._item.list)
+        return found
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        found: ObjectInfo = self._persist("download", path, lambda: self._item.download(path, target))
+        return found
 
 
 def persist(

@@ -17,9 +17,8 @@ from typing import IO
 
 from driverun.clock import Clock
 from driverun.errors import IntegrityError
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import Downloads, ObjectInfo
 from driverun.transfer.checksums import copy_hashed
-from driverun.transfer.origins import Downloads
 from driverun.transfer.progress import ProgressCounter
 
 _LEFTOVER_AGE_S = 24 * 3600.0

@@ -4,53 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from driverun.clock import Clock
 from driverun.errors import ObjectNotFound, UsageError
 from driverun.runs.layout import META
 from driverun.spec.sources import SourceKind, kind_of, name_of, read_drive_link
-from driverun.storage.base import ObjectInfo, ObjectStore, checked_path
-
-
-class Downloads(Protocol):
-    """Something that files come from; every ObjectStore is one."""
-
-    @property
-    def location(self) -> str:
-        """What it is, as a person would type it."""
-
-    def download(self, path: str, target: Path) -> ObjectInfo:
-        """Write the file to `target`, which appears whole or not at all, as ObjectStore.download does."""
-
-
-class LinkedItem(Downloads, Protocol):
-    """A file or a folder of Drive outside of the root."""
-
-    @property
-    def name(self) -> str:
-        """What its owner calls it."""
-
-    @property
-    def is_folder(self) -> bool: ...
-
-    def list(self) -> list[ObjectInfo]:
-        """All files beneath it, sorted by path, which is relative to it; of a file, itself under its name."""
-
-
-@runtime_checkable
-class OpensLinks(Protocol):
-    """What a store may be able to do besides: read files of Drive by their id, inside the root or not."""
-
-    def open_link(self, file_id: str, *, resource_key: str | None = None) -> LinkedItem:
-        """The file or folder with this id.
-
-        Raises:
-            ObjectNotFound: it is not there, or not shared with the account of this root.
-            StoreAccessDenied: it may not be downloaded, or is a Google document.
-            TransientStoreError: try again.
-        """
+from driverun.storage.base import Downloads, ObjectInfo, ObjectStore, OpensLinks, checked_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

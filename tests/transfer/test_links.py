@@ -9,11 +9,10 @@ import pytest
 
 from driverun.errors import JobError, ObjectNotFound, UnsafePath, UsageError
 from driverun.spec.model import DataSource, JobSpec
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import ObjectInfo, OpensLinks
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.transfer.cache import DataCache
-from driverun.transfer.origins import OpensLinks
 from driverun.transfer.sync import SyncedData, missing_sources, sync_data
 
 ID = "1" + "a" * 32

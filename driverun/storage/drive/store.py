@@ -248,6 +248,47 @@ class DriveStore:
             except NameTaken as exc:
                 raise self._taken(path, f"{exc.file.title}, a file,") from exc
 
+    def open_link(self, file_id: str, *, resource_key: str | None = None) -> LinkedFile | LinkedFolder:
+        """What has this id, in the root or not, as driverun.storage.links says; a shortcut is followed."""
+        if resource_key is not None:
+            self._client.transport.resource_keys[file_id] = resource_key
+        with self._errors("open", file_id):
+            found = self._client.get(file_id)
+            if found.target_id is not None:
+                found = self._client.get(found.target_id)
+        location = f"gdrive://{found.file_id}"
+        if found.is_google_document:
+            raise StoreAccessDenied(
+                f"cannot open {location}: {found.title} is a Google document, which has no bytes of its own. Open "
+                "it in Drive, choose File > Download, and upload what you get.",
+                path=file_id,
+            )
+        if not found.is_folder:
+            return LinkedFile(self, found)
+        folder = DriveStore(
+            self._client,
+            found,
+            location=location,
+            clock=self._clock,
+            time=self._time,
+            listing_lag_s=self._listing_lag_s,
+        )
+        return LinkedFolder(folder, found.title)
+
+    def download_file(self, file: RemoteFile, path: str, target: Path) -> ObjectInfo:
+        """Download one file that was found by its id; `path` is what it is called in errors and in the answer."""
+        with self._errors("download", path), part_of(target) as (part, local):
+            for _ in range(2):
+                if self._fetched(file, local):
+                    local.flush()
+                    part.replace(target)
+                    return _info(path, Entry(file=file, content=file))
+                file = self._client.get(file.file_id)
+            raise IntegrityError(
+                f"cannot download {path} from Drive: other bytes arrived than it promises. Nothing was kept of them; "
+                "try again, and if it stays so, ask whoever shares it."
+            )
+
     @contextlib.contextmanager
     def _errors(self, action: str, path: str) -> Iterator[None]:
         with local_faults(), store_errors(action, path, self._location):
@@ -389,6 +430,52 @@ class DriveStore:
                 self._pending.pop(path, None)
             else:
                 self._pending[path] = pending
+
+
+class LinkedFile:
+    """One file, by its id; its path is its name."""
+
+    is_folder = False
+
+    def __init__(self, store: DriveStore, file: RemoteFile) -> None:
+        self._store = store
+        self._file = file
+
+    @property
+    def location(self) -> str:
+        return f"gdrive://{self._file.file_id}"
+
+    @property
+    def name(self) -> str:
+        return self._file.title
+
+    def list(self) -> list[ObjectInfo]:
+        return [_info(self._file.title, Entry(file=self._file, content=self._file))]
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        if path != self.name:
+            raise ObjectNotFound(f"cannot download {path} from {self.location}: it is {self.name}", path=path)
+        return self._store.download_file(self._file, path, target)
+
+
+class LinkedFolder:
+    """A folder, by its id, with all that is beneath; only read."""
+
+    is_folder = True
+
+    def __init__(self, store: DriveStore, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    @property
+    def location(self) -> str:
+        return self._store.location
+
+    def list(self) -> list[ObjectInfo]:
+        return self._store.list("", recursive=True)
+
+    def download(self, path: str, target: Path) -> ObjectInfo:
+        return self._store.download(path, target)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,7 @@ class DriveTransport:
             tokens: who asks.
             time: is told of the Date of every answer.
         """
+        self.resource_keys: dict[str, str] = {}  #: by file id, of links that were shared with one
         self._tokens = tokens
         self._clock = clock
         self._time = time
@@ -165,6 +166,9 @@ class DriveTransport:
             headers = {**headers, "authorization": f"Bearer {token}"}
             if self._tokens.paying_project is not None:
                 headers["x-goog-user-project"] = self._tokens.paying_project
+            if self.resource_keys:
+                keys = ",".join(f"{file_id}/{key}" for file_id, key in self.resource_keys.items())
+                headers["x-goog-drive-resource-keys"] = keys
         if purpose := current_purpose():
             agent = headers.get("user-agent", "")  # where googleapiclient asks for compressed answers
             headers = {**headers, "user-agent": f"driverun ({purpose}) {agent}".rstrip()}
