@@ -22,6 +22,7 @@ from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
+from driverun.storage.base import unseen_for_s
 from driverun.transfer.sync import missing_sources
 
 LOOK_S = 1.0  #: between two looks while waiting
@@ -160,7 +161,7 @@ class Worker:
 
     def _unseen_s(self) -> float | None:
         """For how long listings may still miss what was there before this worker began; None: not any more."""
-        unseen_s = self._began_s + self._store.listing_lag_s - self._clock.monotonic()
+        unseen_s = self._began_s + unseen_for_s(self._store.listing_lag_s) - self._clock.monotonic()
         return unseen_s if unseen_s > 0 else None
 
     def _is_time_up(self) -> bool:

@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 
 from driverun.errors import UnsafePath
 
+MOST_PATIENCE_S = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
@@ -99,6 +101,14 @@ class ObjectStore(Protocol):
 
     def ensure_folder(self, path: str) -> None:
         """Make the folder and its parents, where they are missing."""
+
+
+def unseen_for_s(listing_lag_s: float) -> float:
+    """For how long to go on looking for what may have been created a moment ago, before it is said to be missing.
+
+    Longer than the lag that is usual, because it costs little: nothing is there to be done.
+    """
+    return max(listing_lag_s, min(3 * listing_lag_s, MOST_PATIENCE_S))
 
 
 def checked_path(path: str) -> str:

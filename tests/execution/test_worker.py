@@ -162,7 +162,9 @@ def test_a_worker_does_not_end_before_the_listings_can_be_trusted(world: World) 
 
     began_s = world.clock.monotonic()
     world.worker(store=Lagging(world.store)).work(Mode.UNTIL_EMPTY)
-    assert 10.0 <= world.clock.monotonic() - began_s < 20.0
+    assert 30.0 <= world.clock.monotonic() - began_s < 40.0, (
+        "three times the lag, which may be longer than usual"
+    )
 
 
 def test_once_means_one_run(world: World) -> None:

@@ -15,6 +15,7 @@ from google.oauth2 import service_account
 
 from driverun.clock import Clock
 from driverun.errors import RootNotFound, StoreAccessDenied, UsageError
+from driverun.storage.base import unseen_for_s
 from driverun.storage.drive.auth import SCOPES, SharedTokens, default_request, drive_of
 from driverun.storage.drive.client import DriveClient
 from driverun.storage.drive.errors import DriveRefusal, Kind, store_errors
@@ -30,6 +31,7 @@ ENDPOINT_VARIABLE = "DRIVERUN_DRIVE_ENDPOINT"  #: an emulator of Drive on this m
 TOKEN_VARIABLE = "DRIVERUN_DRIVE_TOKEN"  #: who one is to the emulator
 KEY_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"  #: Google's own; the key file of a service account
 EMULATED_TOKEN = "user:person@example.com"
+LOOK_S = 5.0  #: between two looks for a folder that is not to be seen
 MY_DRIVE = "root"  #: Drive's own name for the top folder of whoever asks
 
 _WAYS_IN = (
@@ -118,12 +120,14 @@ class DriveOpening:
 
     def _folder_at(self, names: Sequence[str], *, make: bool) -> RemoteFile:
         folder = self._client.get(MY_DRIVE)
-        may_be_unseen = self._listing_lag_s > 0
+        # One that was made a moment ago may not be in the listing yet.
+        left_s = self._listing_lag_s if make else unseen_for_s(self._listing_lag_s)
         for number, name in enumerate(names):
             found = self._below(folder, name)
-            if found is None and may_be_unseen:
-                self._clock.sleep(self._listing_lag_s)  # one made a moment ago may not be in the listing yet
-                may_be_unseen = False
+            while found is None and left_s > 0:
+                pause_s = min(left_s, LOOK_S)
+                self._clock.sleep(pause_s)
+                left_s -= pause_s
                 found = self._below(folder, name)
             if found is not None:
                 folder = found
