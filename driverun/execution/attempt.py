@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from driverun.checkpoints.commit import CheckpointCommitter
+from driverun.checkpoints.newest import find_checkpoints
 from driverun.checkpoints.restore import Restored, restore_newest
 from driverun.checkpoints.retention import Best, Retention, RetentionRules
 from driverun.dispatch.claim import WonClaim
@@ -43,6 +44,7 @@ from driverun.spec.model import JobSpec
 from driverun.spool.boards import ProgressBoard
 from driverun.spool.events import EventReader
 from driverun.spool.request import TrainingRequest
+from driverun.storage.base import unseen_for_s
 from driverun.transfer.code import unpack_code
 from driverun.transfer.packing import Packer
 from driverun.transfer.progress import OnProgress, Progress
@@ -54,6 +56,7 @@ from driverun.transfer.sync import fingerprint_of, sync_data
 T = TypeVar("T")
 
 POLL_S = 0.1
+LOOK_AGAIN_S = 5.0  #: for a checkpoint that no listing shows yet
 COMMIT_POLL_S = 0.2
 HAND_OVER_S = 30.0  #: for a trainer to reach a step and put its state down
 TERMINATE_S = 5.0  #: for a script that was sent SIGTERM
@@ -234,6 +237,7 @@ class Attempt:
                     )
                 )
         self._doing = "looking for a checkpoint"
+        self._await_checkpoint()
         restored = restore_newest(
             self._store,
             self._key.run_id,
@@ -257,6 +261,23 @@ class Attempt:
             raise _Ended(Outcome(state=AttemptState.INTERRUPTED, reason=self._context.stop.stop.value))
         self._doing = f"bringing data: {progress}"
         tell(progress)
+
+    def _await_checkpoint(self) -> None:
+        """Wait until listings show as much as earlier attempts have said that they committed, if they lag.
+
+        A while at most: who said so may have been superseded, and a person may have removed it.
+        """
+        resume_after = self._derived.resume_after
+        said = [view.committed_step or 0 for view in self._derived.attempts if view.key.number > resume_after]
+        wanted = max(said, default=0)
+        end_s = self._clock.monotonic() + unseen_for_s(self._store.listing_lag_s)
+        while wanted > 0 and self._clock.monotonic() < end_s:
+            found = find_checkpoints(
+                self._store, self._key.run_id, claims=self._watch.claims, resume_after=resume_after
+            )
+            if any(info.step is not None and info.step >= wanted for info in found):
+                return
+            self._clock.sleep(LOOK_AGAIN_S)
 
     def _request(
         self,

@@ -330,3 +330,26 @@ def test_a_run_that_rested_and_was_done_by_another_worker_is_not_waited_for(worl
     assert worked.left == {}
     assert world.client.run(world.run_id).state is RunState.SUCCEEDED
     assert len(world.client.run(world.run_id).attempts) == 2
+
+
+def test_listings_that_lag_longer_than_is_counted_on_cost_no_step(world: EventfulWorld) -> None:
+    """A worker dies right after its first commit; the next one waits for what the record tells of."""
+
+    class Died(BaseException):
+        pass
+
+    def die() -> None:
+        raise Died
+
+    world.plan = Plan(steps=60, steps_per_poll=1, snapshot_every=50)
+    world.lag_s, world.begins_at, world.begin = 10.0, 51, die
+    world.clock.advance(seconds=100.0)
+    world.emulator.settings.listing_lag_s = 100.0
+    with pytest.raises(Died):
+        world.worker(world.connect()).work(Mode.UNTIL_EMPTY)
+    world.begins_at = 0  # the next one comes at once: it sees the claim, and not the checkpoint
+    world.worker(world.connect()).work(Mode.UNTIL_EMPTY)
+    world.emulator.settings.listing_lag_s = 0.0
+    run = world.client.run(world.run_id)
+    assert run.state is RunState.SUCCEEDED
+    assert [attempt.first_step for attempt in run.attempts] == [0, 50]
