@@ -33,7 +33,7 @@ class Workdir:
     """The folder of local work of all workers of a person on this machine."""
 
     def __init__(self, path: Path, *, shared_memory: Path = SHARED_MEMORY) -> None:
-        self._path = path
+        self._path = path.absolute()  # the training process starts in a folder of its own
         self._memory = shared_memory / f"driverun-{os.getuid()}"
         self._has_memory = shared_memory.is_dir() and os.access(shared_memory, os.W_OK)
 

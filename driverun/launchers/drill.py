@@ -115,6 +115,7 @@ def run_drill(
     overrides = dict(parse_override(text) for text in params)
     with ExitStack() as stack:
         base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
+        base = base.absolute()
         base.mkdir(parents=True, exist_ok=True)
         data_from = _data_root(root, here)
         local = LocalGround(base / "whole" / "root")
