@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from driverun.cli.main import main, say
+from driverun.cli.signals import asked_to_stop
+
+if TYPE_CHECKING:
+    from driverun.testing.drive_emulator import DriveEmulator
 
 FROM_ZERO = click.FloatRange(min=0)
 
@@ -67,8 +70,11 @@ def dev_drive(port: int, state_dir: Path, seed: int, **settings: Any) -> None:
             f"cannot listen on 127.0.0.1:{port}: {exc.strerror}. Choose another --port."
         ) from exc
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    with asked_to_stop(lambda *_: stopped.set()):
+        _serve(emulator, state_dir, stopped)
+
+
+def _serve(emulator: DriveEmulator, state_dir: Path, stopped: threading.Event) -> None:
     click.echo(emulator.url)
     say(f"Drive v2, state in {state_dir}; requests are logged to {state_dir / 'requests.jsonl'}")
     say(f"export DRIVERUN_DRIVE_ENDPOINT={emulator.url}")

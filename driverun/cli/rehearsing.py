@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
+from driverun.cli.dev_drive import FROM_ZERO
 from driverun.cli.main import EXIT_NO, App, main, root_option, say
-
-FROM_ZERO = click.FloatRange(min=0)
 
 
 @main.command()

@@ -112,6 +112,7 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
 
     from driverun.assembly import WorkOptions, open_worker
     from driverun.cli.bars import show_progress
+    from driverun.cli.signals import asked_to_stop
     from driverun.errors import UsageError
     from driverun.execution.context import Stop, StopSignal
     from driverun.execution.worker import Mode
@@ -140,12 +141,8 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
         stop.ask(Stop.USER if number == signal.SIGINT else Stop.TERM)
         say("driverun: abandoned" if again else "driverun: committing and handing over; once more to abandon")
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with asked_to_stop(on_signal):
         worked = worker.work(Mode(mode))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     for run_id, outcome in worked.outcomes.items():
         click.echo(f"{run_id} {outcome.state.value}" + (f" {outcome.reason}" if outcome.reason else ""))
     for run_id, why in worked.left.items():

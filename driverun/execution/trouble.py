@@ -18,10 +18,6 @@ class Trouble:
         self._kind: type[Exception] | None = None
         self._told_s = 0.0
 
-    @property
-    def is_met(self) -> bool:
-        return self._kind is not None
-
     def met(self, error: Exception, text: str) -> None:
         """Say `text`, unless the same kind of error was told a short while ago: paths and times in it differ."""
         now_s = self._clock.monotonic()

@@ -113,9 +113,9 @@ def orphaned_manifests(store: ObjectStore) -> list[str]:
                     ]
             elif path == key.results_manifest:
                 results = read_results_manifest(store, key.results_folder)
-                kept = results.files if results.archive is None else (results.archive,)
                 wanted += [
-                    (f"{key.results_folder}/{file.path}", file.sha256, file.size_bytes) for file in kept
+                    (f"{key.results_folder}/{file.path}", file.sha256, file.size_bytes)
+                    for file in results.stored
                 ]
         except (IntegrityError, ObjectNotFound) as exc:
             faults.append(str(exc))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from driverun.storage.base import ObjectInfo, ObjectStore
 
@@ -47,3 +49,8 @@ def stored_sha256(store: ObjectStore, info: ObjectInfo) -> str:
     with tempfile.TemporaryDirectory(prefix="driverun-") as folder:
         file = Path(folder, "object")
         return store.download(info.path, file).sha256 or sha256_of(file)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """The sha256 of a JSON object, whatever the order of its fields, by which a manifest vouches for itself."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -19,6 +19,7 @@ from typing import Any
 from driverun.errors import DriverunError, IntegrityError, ObjectNotFound
 from driverun.runs.layout import packs_folder
 from driverun.storage.base import ObjectInfo, ObjectStore, checked_path
+from driverun.transfer.checksums import digest_of
 
 SCHEMA_VERSION = 1
 SMALL_BYTES = (
@@ -86,7 +87,7 @@ class PackIndex:
                 for m in self.members
             ],
         }
-        signed = {**content, "index_sha256": _digest(content)}
+        signed = {**content, "index_sha256": digest_of(content)}
         return json.dumps(signed, separators=(",", ":"), sort_keys=True).encode()
 
     @classmethod
@@ -99,7 +100,7 @@ class PackIndex:
         try:
             raw = json.loads(content)
             promised = raw.pop("index_sha256")
-            if _digest(raw) != promised:
+            if digest_of(raw) != promised:
                 raise ValueError("its checksum does not fit")
             if raw["schema_version"] > SCHEMA_VERSION:
                 raise ValueError(
@@ -269,7 +270,3 @@ def _member(raw: Sequence[Any], shards: int) -> Member:
         shard=shard,
         offset=offset,
     )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -15,7 +15,7 @@ from driverun.runs.layout import AttemptKey
 from driverun.runs.record import ResultsRef
 from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.checksums import copy_hashed, sha256_of
-from driverun.transfer.parallel import for_each
+from driverun.transfer.parallel import send_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
 from driverun.transfer.put import put
 from driverun.transfer.results import (
@@ -28,8 +28,6 @@ from driverun.transfer.results import (
 from driverun.transfer.walk import storable_path
 
 MOST_SINGLE_FILES = 300  # Drive takes about three creations a second, so this is two minutes
-_THREADS = 4  # more would only be told to wait
-_FEW = 8  # up to here one after the other, in the order of their names
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -94,7 +92,7 @@ def publish_results(
             put(store, f"{key.results_folder}/{file.path}", local[file.path], sha256=file.sha256)
             counter.add(file.path, file.size_bytes)
 
-        for_each(manifest.stored, send, threads=_THREADS if len(manifest.stored) > _FEW else 1)
+        send_each(manifest.stored, send)
     still_ours()
     return _ref(key, _commit(store, key, manifest.to_bytes()))
 

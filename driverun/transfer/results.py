@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from driverun.errors import DriverunError, IntegrityError
 from driverun.runs.layout import AttemptKey, attempt_of_path
 from driverun.storage.base import ObjectStore, checked_path
+from driverun.transfer.checksums import digest_of
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -60,7 +60,7 @@ class ResultsManifest:
             "beside": sorted(self.beside),
             "summary": dict(self.summary),
         }
-        signed = {**content, "manifest_sha256": _digest(content)}
+        signed = {**content, "manifest_sha256": digest_of(content)}
         return f"{json.dumps(signed, indent=1, sort_keys=True)}\n".encode()
 
     @classmethod
@@ -73,7 +73,7 @@ class ResultsManifest:
         try:
             raw = json.loads(content)
             promised = raw.pop("manifest_sha256")
-            if _digest(raw) != promised:
+            if digest_of(raw) != promised:
                 raise ValueError("its checksum does not fit")
             if raw["schema_version"] > SCHEMA_VERSION:
                 raise IntegrityError(
@@ -121,7 +121,3 @@ def _file(raw: Mapping[str, Any]) -> ResultFile:
     if not (isinstance(path, str) and isinstance(size_bytes, int) and isinstance(sha256, str)):
         raise TypeError(f"{path!r} is not listed as a file")
     return ResultFile(path=checked_path(path), size_bytes=size_bytes, sha256=sha256)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -185,6 +185,7 @@ class _Sync:
         self._lasted_s: list[float] = []  # each small file that was fetched by itself
         self._missed: list[ObjectInfo] = []  # what a shard promised and did not hold
         self._turn = threading.Lock()
+        self._by_path = {info.path: info for info in origin.files}
         self._landing = {
             info.path: f"{target}/{origin.inside(info)}" if origin.is_folder else target
             for info in origin.files
@@ -262,7 +263,6 @@ class _Sync:
 
     def _take(self, store: ObjectStore, shard: ShardPlan) -> None:
         """Bring the files of a shard; those that it does not hold as promised are left to be fetched singly."""
-        by_path = {info.path: info for info in self._origin.files}
         taken: set[str] = set()
         try:
             with self._cache.opened(store, shard.info, shard.sha256) as content:
@@ -275,13 +275,15 @@ class _Sync:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(whole)
                     taken.add(member.path)
-                    self._done(by_path[member.path], member.sha256, len(whole))
+                    self._done(self._by_path[member.path], member.sha256, len(whole))
         except ObjectNotFound:
             pass  # cleared away a moment ago
         except IntegrityError:  # the files themselves are the truth
             self._cache.forget(store, shard.info)
         with self._turn:
-            self._missed += [by_path[member.path] for member in shard.members if member.path not in taken]
+            self._missed += [
+                self._by_path[member.path] for member in shard.members if member.path not in taken
+            ]
 
     def _fetch(self, info: ObjectInfo) -> None:
         began_s = self._cache.clock.monotonic()

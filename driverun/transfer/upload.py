@@ -10,15 +10,13 @@ from driverun.clock import Clock
 from driverun.errors import UnsafePath, UsageError
 from driverun.runs import layout
 from driverun.storage.base import ObjectInfo, ObjectStore, checked_path
-from driverun.transfer.parallel import for_each
+from driverun.transfer.parallel import send_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
 from driverun.transfer.put import Outcome, put
 from driverun.transfer.walk import local_files, storable_path
 
 _OWN = (layout.LEDGER, layout.RUNS)
 _FOLDERS = (layout.DATA, layout.JOBS)
-_THREADS = 4  # Drive takes about three creations a second of an account; more would only be told to wait
-_FEW = 8  # up to here one after the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ def upload(
         outcomes[path] = put(store, path, contents[path], known=known.get(path)).outcome
         counter.add(path, sizes_bytes[path])
 
-    for_each(contents, send, threads=_THREADS if len(contents) > _FEW else 1)
+    send_each(contents, send)
     return Uploaded(outcomes=outcomes, size_bytes=sum(sizes_bytes.values()))
 
 

@@ -258,11 +258,7 @@ class DriveStore:
                 found = self._client.get(found.target_id)
         location = f"gdrive://{found.file_id}"
         if found.is_google_document:
-            raise StoreAccessDenied(
-                f"cannot open {location}: {found.title} is a Google document, which has no bytes of its own. Open "
-                "it in Drive, choose File > Download, and upload what you get.",
-                path=file_id,
-            )
+            raise _no_bytes("open", f"{found.title} ({location})", file_id)
         if not found.is_folder:
             return LinkedFile(self, found)
         folder = DriveStore(
@@ -312,11 +308,7 @@ class DriveStore:
         if entry is None:
             raise ObjectNotFound(f"cannot {action} {path} in {self._location}: nothing is there", path=path)
         if entry.content.is_google_document:
-            raise StoreAccessDenied(
-                f"cannot {action} {path} in {self._location}: it is a Google document, which has no bytes of its "
-                "own. Open it in Drive, choose File > Download, and upload what you get.",
-                path=path,
-            )
+            raise _no_bytes(action, f"{path} in {self._location}", path)
         return entry
 
     def _fresh(self, path: str) -> Entry:
@@ -489,6 +481,14 @@ def _source(content: bytes | Path) -> Iterator[_Source]:
         status = os.fstat(file.fileno())
         fingerprint = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         yield _Source(file=file, size_bytes=status.st_size, fingerprint=fingerprint)
+
+
+def _no_bytes(action: str, what: str, path: str) -> StoreAccessDenied:
+    return StoreAccessDenied(
+        f"cannot {action} {what}: it is a Google document, which has no bytes of its own. Open it in Drive, choose "
+        "File > Download, and upload what you get.",
+        path=path,
+    )
 
 
 def _info(path: str, entry: Entry) -> ObjectInfo:
