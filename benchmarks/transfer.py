@@ -42,7 +42,7 @@ FILE_BYTES = 20_000
 FOLDERS = 20
 ROOT = "gdrive:bench"
 SOURCE = "data/images"
-LARGE = "data/large.bin"
+LARGE_OF_PYDRIVE2 = "large of PyDrive2.bin"
 LOOP_FILES = 60
 BLOCK_BYTES = 1 << 20
 
@@ -59,6 +59,7 @@ def main() -> int:
 
         def run(what: str, measurement: Callable[..., Any], files: int, size_bytes: int) -> dict[str, Any]:
             admin.clear_requests()
+            os.sync()  # what the one before has left to be written to the disk
             found = _in_a_process(measurement, url, folder)
             requests = sum(admin.counts().values())
             print(
@@ -95,15 +96,29 @@ def main() -> int:
         large_bytes = large_mb * 1_000_000
         _write_random(folder / "large.bin", large_bytes)
         print(f"\none file of {large_mb} MB")
-        up_loop = run("PyDrive2 Upload", large_loop_up, 1, large_bytes)
-        up = run("driverun create", large_up, 1, large_bytes)
-        down_loop = run("PyDrive2 GetContentFile", large_loop_down, 1, large_bytes)
+        peak_bytes = 0
+        for direction, theirs, ours in (
+            ("up", ("PyDrive2 Upload", large_loop_up), ("driverun create", large_up)),
+            (
+                "down",
+                ("PyDrive2 GetContentFile", large_loop_down),
+                ("driverun download, verified", large_down),
+            ),
+        ):
+            seconds: dict[str, list[float]] = {theirs[0]: [], ours[0]: []}
+            for what, measurement in (
+                theirs,
+                ours,
+                ours,
+                theirs,
+            ):  # neither is always the one that goes first
+                found = run(what, measurement, 1, large_bytes)
+                seconds[what].append(found["seconds"])
+                if what == ours[0]:
+                    peak_bytes = max(peak_bytes, found["peak_bytes"])
+            ratio = sum(seconds[theirs[0]]) / sum(seconds[ours[0]])
+            check(f"as fast as PyDrive2, {direction}", ratio >= 1, f"{ratio:.2f} times")
         run("GDriveFileSystem.get", large_filesystem_down, 1, large_bytes)
-        down = run("driverun download, verified", large_down, 1, large_bytes)
-        for what, ours, theirs in (("up", up, up_loop), ("down", down, down_loop)):
-            ratio = theirs["seconds"] / ours["seconds"]
-            check(f"as fast as PyDrive2, {what}", ratio >= 1, f"{ratio:.2f} times")
-        peak_bytes = max(up["peak_bytes"], down["peak_bytes"])
         check("memory under 300 MB", peak_bytes < LARGE_PEAK_BYTES, f"{peak_bytes / 1e6:.0f} MB")
 
         _write_random(folder / "dropped.bin", DROPPED_BYTES)
@@ -180,7 +195,7 @@ def store_up(url: str, folder: Path) -> float:
 def large_loop_up(url: str, folder: Path) -> float:
     drive = _pydrive(url)
     began_s = time.monotonic()
-    file = drive.CreateFile({"title": "large of PyDrive2.bin"})
+    file = drive.CreateFile({"title": LARGE_OF_PYDRIVE2})
     file.SetContentFile(str(folder / "large.bin"))
     file.Upload()
     return time.monotonic() - began_s
@@ -189,13 +204,13 @@ def large_loop_up(url: str, folder: Path) -> float:
 def large_up(url: str, folder: Path) -> float:
     store, _ = make_root(ROOT, _here(url, folder))
     began_s = time.monotonic()
-    store.create(LARGE, folder / "large.bin")
+    store.create(f"data/large-{os.getpid()}.bin", folder / "large.bin")
     return time.monotonic() - began_s
 
 
 def large_loop_down(url: str, folder: Path) -> float:
     drive = _pydrive(url)
-    (file,) = drive.ListFile({"q": "title='large.bin' and trashed=false"}).GetList()
+    file, *_ = drive.ListFile({"q": f"title='{LARGE_OF_PYDRIVE2}' and trashed=false"}).GetList()
     began_s = time.monotonic()
     file.GetContentFile(str(folder / "fetched.bin"))
     return time.monotonic() - began_s
@@ -203,16 +218,17 @@ def large_loop_down(url: str, folder: Path) -> float:
 
 def large_filesystem_down(url: str, folder: Path) -> float:
     filesystem, top = _filesystem(url)
+    large, *_ = (path for path in filesystem.find(f"{top}/data") if "/large-" in path)
     began_s = time.monotonic()
-    filesystem.get_file(f"{top}/{LARGE}", str(folder / "fetched.bin"))
+    filesystem.get_file(large, str(folder / "fetched.bin"))
     return time.monotonic() - began_s
 
 
 def large_down(url: str, folder: Path) -> float:
     store, _ = make_root(ROOT, _here(url, folder))
-    store.list("data")
+    large, *_ = (info.path for info in store.list("data") if info.path.startswith("data/large-"))
     began_s = time.monotonic()
-    store.download(LARGE, folder / "fetched.bin")
+    store.download(large, folder / "fetched.bin")
     return time.monotonic() - began_s
 
 

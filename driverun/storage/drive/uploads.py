@@ -15,10 +15,11 @@ from driverun.storage.drive.localfiles import LocalBytes, Window
 from driverun.storage.drive.transport import DriveTransport
 
 SMALL_BYTES = 5_000_000  #: up to here one request does it all
-#: Of one request of a session, in multiples of 256 KiB, as Drive demands. Each that gets through doubles the next, so
-#: that a large file is not held up by round trips, and a bad line does not have to send much again.
+#: Of one request of a session, in multiples of 256 KiB, as Drive demands. Each that gets through makes the next longer,
+#: so that a large file is not held up by round trips, and a bad line does not have to send much again.
 FIRST_CHUNK_BYTES = 16 << 20
-LONGEST_CHUNK_BYTES = 128 << 20
+LONGEST_CHUNK_BYTES = 1 << 30
+_GROWTH = 4
 
 
 class SessionLost(Exception):
@@ -64,7 +65,7 @@ class UploadSession:
             "content-range": f"bytes {position}-{end - 1}/{self._size_bytes}",
         }
         done = self._put(headers, Window(source, position, length))
-        self._chunk_bytes = min(2 * self._chunk_bytes, LONGEST_CHUNK_BYTES)
+        self._chunk_bytes = min(_GROWTH * self._chunk_bytes, LONGEST_CHUNK_BYTES)
         return done
 
     def _ask(self) -> Mapping[str, Any] | None:

@@ -75,12 +75,12 @@ def test_pieces_that_get_through_are_followed_by_larger_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(uploads, "FIRST_CHUNK_BYTES", QUARTER)
-    monkeypatch.setattr(uploads, "LONGEST_CHUNK_BYTES", 4 * QUARTER)
+    monkeypatch.setattr(uploads, "LONGEST_CHUNK_BYTES", 8 * QUARTER)
     emulator.faults.add(Fault(kind="drop", method="upload", skip=3))
     created = patient(store, clock).create("runs/pack", source)
     assert emulator.content(created.object_id) == content
     sizes = [each.request_bytes for each in emulator.requests if each.method_id == "upload" and each.status]
-    assert [size // QUARTER for size in sizes[:8]] == [1, 2, 4, 0, 1, 2, 4, 4]
+    assert [size // QUARTER for size in sizes] == [1, 4, 8, 0, 1, 4, 4]
 
 
 @pytest.mark.parametrize("after_bytes", [0, 1, QUARTER, CHUNK // 2 + 5, CHUNK - 1])
