@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from driverun.cli.main import main, say
-from driverun.cli.signals import asked_to_stop
+from driverun.launchers.signals import asked_to_stop
 
 if TYPE_CHECKING:
     from driverun.testing.drive_emulator import DriveEmulator

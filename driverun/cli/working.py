@@ -112,10 +112,10 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
 
     from driverun.assembly import WorkOptions, open_worker
     from driverun.cli.bars import show_progress
-    from driverun.cli.signals import asked_to_stop
     from driverun.errors import UsageError
     from driverun.execution.context import Stop, StopSignal
     from driverun.execution.worker import Mode
+    from driverun.launchers.signals import asked_to_stop
     from driverun.spec.units import parse_duration
     from driverun.testing.holding import wrap_for_drill
 

@@ -1,4 +1,4 @@
-"""What a command does when it is asked to stop."""
+"""What a command or a cell does when it is asked to stop."""
 
 from __future__ import annotations
 
