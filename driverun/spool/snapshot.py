@@ -15,7 +15,7 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,7 +85,15 @@ class SnapshotHeader:
         return (self.fits_finished, self.step)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "kind": self.kind.value}
+        """Its fields; state and fingerprint are those of the header, not copies (copying them holds training up)."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **own,
+            "kind": self.kind.value,
+            "tensors": [asdict(entry) for entry in self.tensors],
+            "files": [asdict(entry) for entry in self.files],
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
