@@ -266,6 +266,7 @@ class WorkOptions:
 
     max_runtime_s: float | None = None
     allow_cpu: bool = True
+    jobs: tuple[str, ...] = ()  #: names of jobs, or ids of runs, to work on; empty: all
 
 
 def open_worker(
@@ -300,7 +301,7 @@ def open_worker(
     deadline_s = None
     if options.max_runtime_s is not None:
         deadline_s = here.clock.monotonic() + options.max_runtime_s
-    return Worker(context, deadline_s=deadline_s, by=here.person)
+    return Worker(context, deadline_s=deadline_s, by=here.person, jobs=options.jobs)
 
 
 def new_worker_id() -> str:

@@ -103,10 +103,13 @@ def submit(app: App, job: str, params: tuple[str, ...], again: bool, as_json: bo
 @click.option("--watch", "mode", flag_value="watch", help="For ever.")
 @click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 11h30m.")
 @click.option("--allow-cpu/--no-cpu", default=True, help="Whether jobs may run without an accelerator.")
+@click.option("--job", "jobs", multiple=True, metavar="NAME", help="Only this job or run; may be repeated.")
 @click.option("--quiet", is_flag=True, help="Do not show what jobs print.")
 @root_option
 @click.pass_obj
-def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: bool) -> None:
+def work(
+    app: App, mode: str, max_runtime: str | None, allow_cpu: bool, jobs: tuple[str, ...], quiet: bool
+) -> None:
     """Claim runs and carry them out. Ctrl-C commits and hands over; a second one abandons."""
     import signal
 
@@ -128,7 +131,7 @@ def work(app: App, mode: str, max_runtime: str | None, allow_cpu: bool, quiet: b
     worker = open_worker(
         app.root,
         here,
-        options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu),
+        options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=jobs),
         stop=stop,
         say=lambda text: say(f"driverun: {text}"),
         show=(lambda _: None) if quiet else lambda line: say(f"  | {line}"),

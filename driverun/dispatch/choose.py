@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,11 @@ from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import WishKind
 from driverun.runs.state import WaitingFor
 from driverun.spec.model import Accelerator
+
+FIRST_CHECKPOINT = (
+    "first_checkpoint_s"  #: where an attempt's environment says how long its first checkpoint took
+)
+FIRST_CHECKPOINT_S = 120.0  #: expected of a run that no attempt has told it of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,7 @@ class Candidate:
     priority: int = 0  #: the higher, the earlier
     accelerator: Accelerator = Accelerator.ANY
     missing_data: tuple[str, ...] = ()  #: sources that are not on the root
+    first_checkpoint_s: float | None = None  #: how long an earlier attempt took to it; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,7 @@ class Waiting:
     """Why a run cannot be taken up here and now."""
 
     run_id: str
-    waiting_for: WaitingFor
+    waiting_for: WaitingFor | None  #: None: the run lacks nothing but time on this runtime
     text: str  #: one line for people, with what to do
 
 
@@ -60,7 +67,17 @@ def candidate_of(evidence: RunEvidence, *, missing_data: Collection[str] = ()) -
         priority=priority_of(evidence),
         accelerator=next((kind for kind in Accelerator if kind.value == wanted), Accelerator.ANY),
         missing_data=tuple(missing_data),
+        first_checkpoint_s=_first_checkpoint_s(evidence),
     )
+
+
+def _first_checkpoint_s(evidence: RunEvidence) -> float | None:
+    """What the newest attempt said that knows."""
+    for claim in sorted(evidence.claims, key=lambda claim: claim.key, reverse=True):
+        said = claim.record.environment.get(FIRST_CHECKPOINT) if claim.record is not None else None
+        if isinstance(said, int | float):
+            return float(said)
+    return None
 
 
 def priority_of(evidence: RunEvidence) -> int:
@@ -89,12 +106,45 @@ def waiting_for(candidate: Candidate, capabilities: Capabilities) -> Waiting | N
     return Waiting(run_id=candidate.run_id, waiting_for=WaitingFor.ACCELERATOR, text=text)
 
 
-def next_run(candidates: Iterable[Candidate], capabilities: Capabilities) -> Choice:
-    """The first candidate by priority, then age, that lacks nothing."""
+def too_late(candidate: Candidate, left_s: float, *, usual_s: float = FIRST_CHECKPOINT_S) -> Waiting | None:
+    """Why the run is not started now: it would come to nothing that is kept. None where there is time for it.
+
+    Args:
+        left_s: until this runtime hands over.
+        usual_s: how long a run takes to its first checkpoint of which that is not known.
+    """
+    known_s = candidate.first_checkpoint_s
+    if left_s >= (known_s if known_s is not None else usual_s):
+        return None
+    before = f", which took {_written(known_s)} before" if known_s is not None else ""
+    text = (
+        f"{_written(left_s)} are left on this runtime, too little for a first checkpoint{before};"
+        " it goes on in the next"
+    )
+    return Waiting(run_id=candidate.run_id, waiting_for=None, text=text)
+
+
+def _written(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def next_run(
+    candidates: Iterable[Candidate],
+    capabilities: Capabilities,
+    *,
+    left_s: float = math.inf,
+    usual_s: float = FIRST_CHECKPOINT_S,
+) -> Choice:
+    """The first candidate by priority, then age, that lacks nothing and has the time for a first checkpoint.
+
+    Args:
+        left_s: until this runtime hands over.
+        usual_s: as `too_late` has it.
+    """
     chosen: str | None = None
     waiting: list[Waiting] = []
     for candidate in sorted(candidates, key=lambda run: (-run.priority, run.created_at, run.run_id)):
-        lack = waiting_for(candidate, capabilities)
+        lack = waiting_for(candidate, capabilities) or too_late(candidate, left_s, usual_s=usual_s)
         if lack is not None:
             waiting.append(lack)
         elif chosen is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from driverun.checkpoints.commit import CheckpointCommitter
 from driverun.checkpoints.newest import find_checkpoints
 from driverun.checkpoints.restore import Restored, restore_newest
 from driverun.checkpoints.retention import Best, Retention, RetentionRules
+from driverun.dispatch.choose import FIRST_CHECKPOINT
 from driverun.dispatch.claim import WonClaim
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.results import confirmed_results, earlier_results
@@ -32,22 +33,26 @@ from driverun.errors import (
 from driverun.execution.committing import SnapshotCommitter
 from driverun.execution.context import WorkerContext
 from driverun.execution.finishing import collect_results
+from driverun.execution.outcome import Outcome
 from driverun.execution.ownership import OwnershipWatch
+from driverun.execution.sending import SendingStore
 from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.trouble import Trouble
+from driverun.execution.viewing import AttemptView, Pace
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
 from driverun.runs.state import Derived
 from driverun.spec.model import JobSpec
-from driverun.spool.boards import ProgressBoard
+from driverun.spool.boards import Progress, ProgressBoard
 from driverun.spool.events import EventReader
 from driverun.spool.request import TrainingRequest
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.code import unpack_code
 from driverun.transfer.packing import Packer
-from driverun.transfer.progress import OnProgress, Progress
+from driverun.transfer.progress import OnProgress
+from driverun.transfer.progress import Progress as Transferred
 from driverun.transfer.publish import publish_results
 from driverun.transfer.results import read_results_manifest
 from driverun.transfer.segments import SegmentWriter
@@ -69,16 +74,6 @@ PACK_POLL_S = 3600.0  #: packs are made once, at the first turn
 PACK_PATIENCE_S = (
     30.0  #: for packs that are nearly done when the run is; nobody waits for them on a hand-over
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an attempt ended, for the worker."""
-
-    state: AttemptState
-    reason: str
-    superseded: bool = False  #: another worker owns the run; nothing more was written
-    moved_on: bool = False  #: it committed a checkpoint
 
 
 class _Ended(Exception):
@@ -122,6 +117,7 @@ class Attempt:
             ),
         )
         self._told = Told()
+        self._machine: Mapping[str, str] = {}
         self._doing = "preparing"
         self._log = SegmentWriter(self._store, self._key.log_segment, self._clock)
         self._metrics = SegmentWriter(self._store, self._key.metrics_segment, self._clock)
@@ -130,6 +126,12 @@ class Attempt:
         self._committing: SnapshotCommitter | None = None
         self._packers: list[Packer] = []
         self._board: ProgressBoard | None = None
+        self._sending = SendingStore(self._store, self._clock)
+        self._pace = Pace()
+        self._began_s = self._clock.monotonic()
+        self._trained_s: float | None = None  # when the first step was made
+        self._restored: Restored | None = None
+        self._outcome: Outcome | None = None
 
     def run(self) -> Outcome:
         """Work until the run is done or this attempt is over; the outcome is on the root when it returns.
@@ -165,7 +167,36 @@ class Attempt:
         self._flush_texts()
         self._finish(outcome)
         moved_on = self._committing is not None and self._committing.newest is not None
-        return replace(outcome, moved_on=moved_on)
+        self._outcome = replace(outcome, moved_on=moved_on)
+        return self._outcome
+
+    def view(self) -> AttemptView:
+        """What it is at, for a display; may be called from any thread at any time."""
+        told, board, committing, restored = self._told, self._board, self._committing, self._restored
+        progress = board.read() if board is not None else Progress()
+        newest = committing.newest if committing is not None else None
+        age_s = self._clock.monotonic() - committing.newest_s if committing is not None else 0.0
+        known_total = progress.total_steps if progress.total_steps >= 0 else None
+        outcome, doing = self._outcome, self._doing
+        return AttemptView(
+            run_id=self._key.run_id,
+            number=self._key.number,
+            doing=doing if outcome is None else outcome.state.value.lower(),
+            fit=progress.fit if progress.fit >= 0 else told.fit,
+            epoch=progress.epoch if progress.epoch >= 0 else told.epoch,
+            step=max(told.step, progress.step, 0),
+            total_steps=told.total_steps if told.total_steps is not None else known_total,
+            steps_per_s=self._pace.steps_per_s if doing == "training" and outcome is None else None,
+            logs=told.logs,
+            first_step=told.first_step,
+            resumed_step=restored.header.step if restored is not None else 0,
+            resumed_from_attempt=restored.manifest.key.number if restored is not None else None,
+            committed_step=newest.manifest.header.step if newest is not None else None,
+            committed_age_s=max(0.0, age_s) if newest is not None else None,
+            sending=self._sending.sending() if outcome is None else None,
+            exactness=told.exactness,
+            outcome=outcome,
+        )
 
     # The walk of one run.
 
@@ -218,7 +249,7 @@ class Attempt:
         code_files = unpack_code(self._store, self._code_sha256, folders.work)
         data: dict[str, str] = {}
         for source in self._spec.data:
-            self._doing = f"bringing {source.source}"
+            self._doing = f"bringing data: {source.source}"
             tell = self._context.progress_of(source.source)
             synced = sync_data(
                 self._store, source, folders.work, self._context.cache, partial(self._on_progress, tell)
@@ -247,11 +278,12 @@ class Attempt:
             resume_after=self._derived.resume_after,
             skipped=say,
         )
+        self._restored = restored
         request = self._request(folders, code_files, fingerprint_of(data) if data else "", restored)
         request.write(folders.spool.request)
         return request, restored
 
-    def _on_progress(self, tell: OnProgress, progress: Progress) -> None:
+    def _on_progress(self, tell: OnProgress, progress: Transferred) -> None:
         """Show how far the data are; raises what ends the attempt, which cannot wait for the last of them."""
         if self._watch.lost is not None:
             raise self._watch.lost
@@ -336,7 +368,11 @@ class Attempt:
         where = f"goes on at step {request.resumed_step}" if restored is not None else "starts"
         say(f"{self._key.run_id}: attempt {self._key.number} {where}")
         committer = CheckpointCommitter(
-            self._store, self._key, temporary=folders.scratch, still_ours=self._watch.look, clock=self._clock
+            self._sending,
+            self._key,
+            temporary=folders.scratch,
+            still_ours=self._watch.look,
+            clock=self._clock,
         )
         rules = self._spec.checkpoint
         retention = Retention(
@@ -353,6 +389,7 @@ class Attempt:
         self._committing = SnapshotCommitter(
             committer,
             retention,
+            sending=self._sending,
             spool=spool,
             claims=lambda: self._watch.claims,
             resume_after=self._derived.resume_after,
@@ -362,7 +399,7 @@ class Attempt:
         )
         self._board = ProgressBoard(spool.progress)
         events = EventReader(spool.events)
-        self._doing = "training"
+        self._doing = "starting the training process"
         trainer = self._context.start_trainer(
             spool,
             work=folders.work,
@@ -394,6 +431,7 @@ class Attempt:
         while True:
             self._take_events(events)
             self._context.tasks.turn()
+            self._see_progress()
             if not had_committed and self._committing is not None and self._committing.newest is not None:
                 had_committed = True
                 self._beat()  # an attempt that moved the run on is known to have done so, however soon it dies
@@ -439,7 +477,7 @@ class Attempt:
         return self._failed(_failure_of(exit_))
 
     def _publish(self, folders: AttemptFolders) -> Outcome:
-        self._doing = "publishing"
+        self._doing = "publishing results"
         self._flush_texts()
         collected = self._persist(
             lambda: collect_results(
@@ -553,8 +591,26 @@ class Attempt:
             "exactness": told.exactness,
             "exactness_reasons": tuple(told.reasons),
             "metrics": dict(told.metrics),
-            "environment": dict(told.environment),
+            "environment": self._environment(),
         }
+
+    def _see_progress(self) -> None:
+        now_s = self._clock.monotonic()
+        executed = self._board.read().executed if self._board is not None else 0
+        if executed and self._trained_s is None:
+            self._trained_s = now_s
+        self._pace.note(now_s, executed)
+
+    def _environment(self) -> dict[str, Any]:
+        """What it ran on, and how long it took from its beginning until a first step could be on the root."""
+        found = {**self._machine, **self._told.environment}
+        if (
+            self._trained_s is not None
+            and self._committing is not None
+            and self._committing.newest is not None
+        ):
+            found[FIRST_CHECKPOINT] = round(self._trained_s - self._began_s + self._committing.commit_s, 1)
+        return found
 
     def _take_events(self, events: EventReader) -> None:
         knew_start = self._told.first_step is not None
@@ -566,6 +622,8 @@ class Attempt:
             if self._committing is not None and self._told.fits_ended:
                 self._committing.fit_ended()
         if not knew_start and self._told.first_step is not None:
+            if self._doing == "starting the training process":
+                self._doing = "training"
             self._beat()  # where it took up is on the root before anything can happen to it
 
     def _take_line(self, line: str) -> None:

@@ -18,6 +18,7 @@ from driverun.errors import (
     StoreError,
     StoreQuotaExceeded,
 )
+from driverun.execution.sending import SendingStore
 from driverun.execution.trouble import Trouble
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import ClaimEvidence
@@ -37,6 +38,7 @@ class SnapshotCommitter:
         committer: CheckpointCommitter,
         retention: Retention,
         *,
+        sending: SendingStore,
         spool: SpoolFolder,
         claims: Callable[[], Sequence[ClaimEvidence]],
         resume_after: int,
@@ -47,11 +49,13 @@ class SnapshotCommitter:
         """Start idle.
 
         Args:
+            sending: the store that `committer` writes to.
             claims: all known claims of the run, for retention.
             fits: the finished fits that the attempt took up, which its checkpoints stand on.
         """
         self._committer = committer
         self._retention = retention
+        self._sending = sending
         self._spool = spool
         self._claims = claims
         self._resume_after = resume_after
@@ -64,6 +68,8 @@ class SnapshotCommitter:
         self._not_before_s = clock.monotonic()
         self._turn = threading.Lock()
         self.newest: Committed | None = None  #: what this attempt committed last
+        self.newest_s = 0.0  #: when that was, by the monotonic clock
+        self.commit_s = 0.0  #: how long that took
         self.lost: LostOwnership | None = None
         self._trouble = Trouble(say, clock)
 
@@ -126,8 +132,18 @@ class SnapshotCommitter:
         self._committed(committed)
 
     def _commit(self, folder: Path, header: SnapshotHeader) -> Committed:
-        with on_behalf_of(f"checkpoint {self._name(header)}"):
-            return self._committer.commit(folder, header, files=self._spool.files, fits=tuple(self._fits))
+        expected_bytes = header.tensor_bytes + sum(file.size_bytes for file in header.files)
+        began_s = self._clock.monotonic()
+        with (
+            on_behalf_of(f"checkpoint {self._name(header)}"),
+            self._sending.commit(expected_bytes),
+        ):
+            committed = self._committer.commit(
+                folder, header, files=self._spool.files, fits=tuple(self._fits)
+            )
+        self.newest_s = self._clock.monotonic()
+        self.commit_s = self.newest_s - began_s
+        return committed
 
     def _name(self, header: SnapshotHeader) -> str:
         key = self._committer.key

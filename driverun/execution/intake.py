@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,11 +231,21 @@ class InvalidJob:
 class Discovery:
     """Finds jobs that people dropped into the root, once their files have come to rest."""
 
-    def __init__(self, store: ObjectStore, *, quiet_s: float, clock: Clock, by: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        quiet_s: float,
+        clock: Clock,
+        by: str,
+        wants: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """Look after the jobs whose name `wants` says yes to."""
         self._store = store
         self._quiet_s = quiet_s
         self._clock = clock
         self._by = by
+        self._wants = wants
         self._done: dict[str, object] = {}  # name -> what its files looked like when it was dealt with
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
 
@@ -254,6 +264,8 @@ class Discovery:
             if wish.kind in (WishKind.SUBMIT, WishKind.RETRY)  # mended code is the retried run's
         }
         for name, files in sorted(jobs.items()):
+            if not self._wants(name):
+                continue
             looks = tuple(sorted((info.path, info.modified_at, info.size_bytes) for info in files))
             if self._done.get(name) == looks:
                 continue

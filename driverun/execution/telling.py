@@ -24,6 +24,9 @@ class Told:
     fit: int | None = None
     epoch: int | None = None
     total_steps: int | None = None
+    logs: Mapping[str, float] = field(
+        default_factory=dict
+    )  #: the newest of the epoch in progress, or of the last
     buffers: str | None = None  #: where snapshots are kept
     snapshots: int = 0
     fits_ended: int = 0  #: in this attempt, replayed ones not counted
@@ -43,7 +46,7 @@ class Told:
             case EventKind.STEP_EXACT:
                 self.weaken(Exactness.STEP_EXACT, fields["reason"])
             case EventKind.FIT_BEGUN:
-                self.fit, self.epoch = fields["fit"], 0
+                self.fit, self.epoch, self.logs = fields["fit"], 0, {}
                 self.total_steps = fields["total_steps"]
                 self.step = max(self.step, fields["step"])
                 if not fields["taken_up"] and self.first_step is None:
@@ -54,6 +57,9 @@ class Told:
             case EventKind.EPOCH_ENDED:
                 self.epoch, self.step = fields["epoch"] + 1, fields["step"]
                 self._measure("fit", fields["logs"])
+                self.logs = _numbers(fields["logs"])
+            case EventKind.PROGRESS:
+                self.logs = _numbers(fields["logs"])
             case EventKind.FIT_ENDED:
                 self._fit_ended(fields)
             case EventKind.EVALUATED:
@@ -70,7 +76,7 @@ class Told:
                 )
             case EventKind.HANDED_OVER:
                 self.handed_over = True
-            case EventKind.PROGRESS | EventKind.SAID | EventKind.MODEL_SAVED:
+            case EventKind.SAID | EventKind.MODEL_SAVED:
                 pass
 
     def weaken(self, level: Exactness, reason: str) -> None:
@@ -92,6 +98,9 @@ class Told:
             self.first_step = fields["step"]
 
     def _measure(self, what: str, logs: Mapping[str, Any]) -> None:
-        for name, value in logs.items():
-            if isinstance(value, int | float):
-                self.metrics[f"{what}.{name}"] = float(value)
+        for name, value in _numbers(logs).items():
+            self.metrics[f"{what}.{name}"] = value
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from driverun.dispatch.choose import Choice, candidate_of, next_run
+from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
-from driverun.errors import SpecError, TransientStoreError
-from driverun.execution.attempt import Attempt, Outcome
+from driverun.errors import SpecError, TransientStoreError, UsageError
+from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
-from driverun.execution.intake import Discovery
+from driverun.execution.intake import Discovery, job_names
+from driverun.execution.outcome import Outcome
+from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
+from driverun.runs.layout import JOBS, WishKind
 from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
@@ -28,6 +32,7 @@ from driverun.transfer.sync import missing_sources
 LOOK_S = 1.0  #: between two looks while waiting
 LOOK_FOR_DATA_S = 10.0  #: between two looks for the data of a run that waits
 COUNTDOWN_EVERY_S = 10.0
+EARLY_SHARE = 0.25  #: of a short runtime's whole time, beyond which a run that nobody knows is not started
 OUT_OF_REACH_S = 30.0  #: until a worker that watches tries again; each operation has been retried by then
 
 
@@ -69,19 +74,30 @@ class Worked:
 class Worker:
     """Claims runs and carries them out, one after the other."""
 
-    def __init__(self, context: WorkerContext, *, deadline_s: float | None = None, by: str) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        *,
+        deadline_s: float | None = None,
+        by: str,
+        jobs: Collection[str] = (),
+    ) -> None:
         """Be ready.
 
         Args:
             deadline_s: when to hand over, by the monotonic clock.
             by: in whose name runs are made of jobs that were found.
+            jobs: names of jobs, or ids of runs, to which it keeps; none: all there are.
         """
         self._context = context
         self._store = context.store
         self._clock = context.clock
         self._ledger = Ledger(self._store)
         self._watch = LeaseWatch(self._store, self._clock)
-        self._discovery = Discovery(self._store, quiet_s=context.settings.quiet_s, clock=self._clock, by=by)
+        self._jobs = frozenset(name.removeprefix(f"{JOBS}/").rstrip("/") for name in jobs)
+        self._discovery = Discovery(
+            self._store, quiet_s=context.settings.quiet_s, clock=self._clock, by=by, wants=self._wants_job
+        )
         self._deadline_s = deadline_s
         self._told: dict[str, str] = {}
         self._seen_alive: set[str] = set()
@@ -89,26 +105,35 @@ class Worker:
         self._countdown_at_s = -math.inf
         self._began_s = context.clock.monotonic()
         self._looks = 0
+        self._too_late: set[str] = set()  # were not started for want of time, and that was told
         self._missing: dict[
             str, tuple[float, list[str]]
         ] = {}  # by run: when it was looked for, what was not there
         self._held_back: dict[str, _HeldBack] = {}
+        # For the view: each is replaced as a whole, never changed.
+        self._seen: tuple[RunView, ...] = ()
+        self._attempt: Attempt | None = None
+        self._finished: tuple[AttemptView, ...] = ()
+        self._waiting = "looking at the queue"
 
     def work(self, mode: Mode) -> Worked:
         """Work until `mode` says that it is enough, or somebody asks to stop.
 
         Raises:
+            UsageError: it was given a name that no job and no run has.
             StoreError: the root is out of reach. What was committed goes on elsewhere. A worker that watches stays
                 for as long as trying again makes sense.
         """
         worked = Worked()
         self._context.workdir.sweep()
+        self._require_jobs()
         while not self._is_time_up():
             try:
                 is_done = self._turn(mode, worked)
             except TransientStoreError as exc:
                 if mode is not Mode.WATCH:
                     raise
+                self._waiting = "the root is out of reach"
                 self._context.say(f"the root is out of reach, looking again in {OUT_OF_REACH_S:g} s: {exc}")
                 self._clock.sleep(OUT_OF_REACH_S)
                 continue
@@ -116,7 +141,52 @@ class Worker:
                 break
         worked.stop = self._context.stop.stop
         self._note_left(worked)
+        self._waiting = ""
         return worked
+
+    def view(self) -> WorkerView:
+        """What it is at; asks the root nothing, and may be called from any thread at any time."""
+        attempt = self._attempt
+        now = attempt.view() if attempt is not None else None
+        runs = self._seen
+        if now is not None:
+            running = RunView(run_id=now.run_id, state=RunState.RUNNING, note=now.doing)
+            runs = tuple(running if run.run_id == now.run_id else run for run in runs)
+        return WorkerView(
+            runs=runs,
+            attempt=now,
+            finished=self._finished,
+            stop=self._context.stop.stop,
+            waiting=self._waiting if now is None else "",
+        )
+
+    # Which jobs.
+
+    def _wants_job(self, name: str) -> bool:
+        return not self._jobs or name in self._jobs
+
+    def _wants(self, evidence: RunEvidence) -> bool:
+        return not self._jobs or not self._jobs.isdisjoint(_names_of(evidence))
+
+    def _require_jobs(self) -> None:
+        """Raise UsageError where there is no job and no run of a name that was given."""
+        if not self._jobs:
+            return
+        for lag_s in (self._store.listing_lag_s, None):
+            self._ledger.refresh()
+            known = set(job_names(self._store.list(JOBS, recursive=True)))
+            known.update(*(_names_of(evidence) for evidence in self._ledger.runs.values()))
+            unknown = sorted(self._jobs - known)
+            if not unknown or self._context.stop.stop is not None:
+                return
+            if lag_s is not None:
+                self._clock.sleep(lag_s)  # it may have been put there a moment ago
+        near = difflib.get_close_matches(unknown[0], sorted(known), n=3, cutoff=0.5)
+        hint = f" Did you mean {', '.join(near)}?" if near else " See what there is with `driverun status`."
+        raise UsageError(
+            f"cannot work on {', '.join(unknown)}: there is no job and no run of that name on"
+            f" {self._store.location}.{hint}"
+        )
 
     def _turn(self, mode: Mode, worked: Worked) -> bool:
         """Take up one run, or wait a moment; gives whether that was enough."""
@@ -124,6 +194,7 @@ class Worker:
         with on_behalf_of(f"look {self._looks} of {self._context.worker}"):
             choice, derived, soonest_s = self._look(worked)
         if choice.run_id is not None:
+            self._waiting = ""
             outcome = self._take_up(choice.run_id)
             if outcome is not None:
                 worked.outcomes[choice.run_id] = outcome
@@ -134,6 +205,7 @@ class Worker:
             waiting_s = self._unseen_s()
             if waiting_s is None:
                 return True
+            self._waiting = "making sure that the listings show all there is"
         self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
         return False
 
@@ -178,7 +250,7 @@ class Worker:
         if made:
             self._ledger.refresh()
         self._tell_invalid()
-        runs = self._ledger.runs
+        runs = {run_id: each for run_id, each in self._ledger.runs.items() if self._wants(each)}
         specs = {run_id: self._spec_of(evidence) for run_id, evidence in runs.items()}
         first = {
             run_id: self._derive(evidence, specs[run_id], frozenset()) for run_id, evidence in runs.items()
@@ -198,12 +270,50 @@ class Worker:
             candidate = candidate_of(runs[run_id], missing_data=missing)
             if candidate is not None:
                 candidates.append(candidate)
-        choice = next_run(candidates, self._context.capabilities)
+        choice = next_run(
+            candidates, self._context.capabilities, left_s=self._left_s(), usual_s=self._usual_s
+        )
         worked.left = {}
         for waiting in choice.waiting:
             worked.left[waiting.run_id] = waiting.text
-            self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
+            if waiting.waiting_for is not None or waiting.run_id not in self._too_late:
+                self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
+        self._too_late = {waiting.run_id for waiting in choice.waiting if waiting.waiting_for is None}
+        self._seen = self._views(runs, derived, worked.left)
         return choice, derived, soonest_s
+
+    def _left_s(self) -> float:
+        """Until this runtime hands over."""
+        return self._deadline_s - self._clock.monotonic() if self._deadline_s is not None else math.inf
+
+    @property
+    def _usual_s(self) -> float:
+        """How long a run is expected to take to its first checkpoint, if nobody knows.
+
+        A runtime that has not much time in all would start nothing, ever.
+        """
+        if self._deadline_s is None:
+            return FIRST_CHECKPOINT_S
+        return min(FIRST_CHECKPOINT_S, EARLY_SHARE * (self._deadline_s - self._began_s))
+
+    def _views(
+        self, runs: dict[str, RunEvidence], derived: dict[str, Derived], lacks: dict[str, str]
+    ) -> tuple[RunView, ...]:
+        """The runs for a display, in the order in which they will be taken up; those that ended here are last."""
+        here = {view.run_id for view in self._finished}
+        shown = []
+        for run_id, d in derived.items():
+            if d.state.is_over and run_id not in here:
+                continue
+            held = self._held_back.get(run_id)
+            note = lacks.get(run_id, d.reason)
+            if d.state is RunState.RUNNING:
+                note = "another worker is at it"
+            elif held is not None and self._is_held_back(run_id):
+                note = f"cannot go on here for now: {held.reason}"
+            order = (d.state.is_over, -priority_of(runs[run_id]), str(runs[run_id].created_at), run_id)
+            shown.append((order, RunView(run_id=run_id, state=d.state, note=note)))
+        return tuple(view for _, view in sorted(shown, key=lambda each: each[0]))
 
     def _missing_sources(self, run_id: str, spec: JobSpec) -> list[str]:
         """As of now, or of a short while ago: a queue may be long, and data come in minutes."""
@@ -247,9 +357,13 @@ class Worker:
         life, and it is that worker's business.
         """
         waits = [] if soonest_s is None else [soonest_s]
+        self._waiting = "waiting for new jobs"
+        if soonest_s is not None:
+            self._waiting = "waiting for a job whose files have just changed"
         for run_id, held in self._held_back.items():
             if run_id in derived and derived[run_id].state.is_claimable and math.isfinite(held.until_s):
                 waits.append(max(held.until_s - self._clock.monotonic(), 0.1))
+                self._waiting = f"{run_id} goes on in {waits[-1]:.0f} s"
         for run_id, d in derived.items():
             if d.state is not RunState.RUNNING or d.owner is None:
                 continue
@@ -263,6 +377,9 @@ class Worker:
             left_s = self._watch.seconds_until_stale(d.owner)
             if math.isfinite(left_s):
                 waits.append(max(left_s, 0.1))
+                self._waiting = (
+                    f"{run_id} belongs to a worker that may be dead: {left_s:.0f} s until that is clear"
+                )
                 self._count_down(run_id, left_s)
         return min(waits, default=None)
 
@@ -277,6 +394,8 @@ class Worker:
     def _note_left(self, worked: Worked) -> None:
         self._ledger.refresh()
         for run_id, evidence in self._ledger.runs.items():
+            if not self._wants(evidence):
+                continue
             d = self._derive(evidence, self._spec_of(evidence), frozenset())
             if d.state is RunState.RUNNING:
                 worked.left.setdefault(run_id, "another worker is at it")
@@ -314,8 +433,23 @@ class Worker:
         )
         if before.state in (RunState.CANCELLED, RunState.FAILED):
             return self._give_up(won.key, before)
-        with self._until_deadline():
-            return Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before).run()
+        attempt = Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before)
+        self._attempt = attempt
+        try:
+            with self._until_deadline():
+                return attempt.run()
+        finally:
+            self._note_ended(attempt.view())
+            self._attempt = None
+
+    def _note_ended(self, ended: AttemptView) -> None:
+        if ended.outcome is None:
+            return  # the root was out of reach; the next look tells how the run stands
+        now = RunView(
+            run_id=ended.run_id, state=RunState[ended.outcome.state.name], note=ended.outcome.reason
+        )
+        self._seen = tuple(now if run.run_id == ended.run_id else run for run in self._seen)
+        self._finished = (*self._finished, ended)
 
     def _give_up(self, key: object, before: Derived) -> Outcome:
         """The run was over before the claim was there: say so, so that nobody waits for it."""
@@ -345,6 +479,18 @@ class Worker:
 
     def _until_deadline(self) -> _Deadline:
         return _Deadline(self._context, self._deadline_s)
+
+
+def _names_of(evidence: RunEvidence) -> set[str]:
+    """What a person may call the run: its id, its name, that of its job's folder."""
+    names = {evidence.run_id}
+    if evidence.run_file is not None:
+        names.add(evidence.run_file.name)
+    submitted = evidence.newest_wish(WishKind.SUBMIT)
+    job = submitted.details.get("job") if submitted is not None else None
+    if isinstance(job, str):
+        names.add(job.removeprefix(f"{JOBS}/"))
+    return names
 
 
 class _Deadline:

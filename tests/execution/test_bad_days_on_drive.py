@@ -12,7 +12,7 @@ import pytest
 
 from driverun.checkpoints.pack import PackWriter
 from driverun.errors import DiskFull, StoreAccessDenied, StoreQuotaExceeded
-from driverun.execution.attempt import Outcome
+from driverun.execution.outcome import Outcome
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.worker import Mode
 from driverun.runs.state import RunState

@@ -16,7 +16,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.errors import StoreError, StoreQuotaExceeded, TransientStoreError
 from driverun.execution.attempt import HAND_OVER_S, TERMINATE_S
 from driverun.execution.context import Stop
-from driverun.execution.trainer import Exit, Trainer
+from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode, Worker
 from driverun.runs.layout import LEDGER, RUNS, AttemptKey
 from driverun.runs.record import AttemptState, Exactness, ProcessId, Record
@@ -24,47 +24,10 @@ from driverun.runs.state import RunState, WaitingFor
 from driverun.spool.folder import SpoolFolder
 from driverun.storage.base import ObjectStore
 from driverun.testing.faulty import FaultyStore, Injection, Moment, Operation, SimulatedDisconnect
+from tests.execution.watching import once_at, watched
 from tests.execution.world import LEASE_S, Plan, ScriptedTrainer, World
 
 ALL_STEPS = list(range(1, 13))
-
-
-class WatchedTrainer(ScriptedTrainer):
-    """Calls `before` with itself each time that it is looked at."""
-
-    before: Callable[[WatchedTrainer], None]
-
-    @property
-    def step(self) -> int:
-        return self._step
-
-    def poll(self) -> Exit | None:
-        if self._exit is None:
-            self.before(self)
-        return super().poll()
-
-
-def watched(world: World, before: Callable[[WatchedTrainer], None]) -> Callable[..., Trainer]:
-    """A way to start trainers that call `before` at every look."""
-
-    def start(spool: SpoolFolder, *, work: Path, on_line: Callable[[str], None], **_: Any) -> Trainer:
-        trainer = WatchedTrainer(world.plan, spool, work, world.executed)
-        trainer.before = before
-        return trainer
-
-    return start
-
-
-def once_at(step: int, act: Callable[[], object]) -> Callable[[WatchedTrainer], None]:
-    """Do `act` the first time that a trainer has come to `step`."""
-    done: list[int] = []
-
-    def before(trainer: WatchedTrainer) -> None:
-        if trainer.step >= step and not done:
-            done.append(trainer.step)
-            act()
-
-    return before
 
 
 @pytest.fixture
