@@ -62,13 +62,16 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pydrive2": ("storage.drive.*",),
     # The emulator reads the discovery document that googleapiclient ships, and nothing else of it.
     "googleapiclient": ("storage.drive.*", "testing.drive_emulator.contract"),
-    "google.auth": ("storage.drive.*",),
+    # The bootstrap is the text of a notebook's cell: it runs before there is a driverun, and imports nothing of it.
+    "google.auth": ("storage.drive.*", "launchers.bootstrap"),
     "google.oauth2": ("storage.drive.*",),
     "oauth2client": ("storage.drive.*",),
     "httplib2": ("storage.drive.*",),
-    "urllib3": ("storage.drive.*",),
+    "urllib3": ("storage.drive.*", "launchers.bootstrap"),
+    "requests": ("launchers.bootstrap",),
     "fsspec": ("transfer.addresses",),
-    "google.colab": ("launchers.colab",),
+    "google.colab": ("launchers.colab", "launchers.bootstrap"),
+    "IPython": ("launchers.screen", "training.notebook*"),
     "pytest": ("testing.*",),  # suites that every implementation of a seam inherits
 }
 
@@ -264,7 +267,7 @@ def test_every_room_of_the_table_exists_or_is_still_to_come() -> None:
         ("storage.local", "import tenacity", "outside its door (storage.retrying)"),
         ("execution.worker", "def f():\n    import keras", "2: keras is imported outside"),
         ("training.entry", "import tensorflow as tf", "outside its door"),
-        ("launchers.headless", "from google.colab import drive", "outside its door (launchers.colab)"),
+        ("launchers.headless", "from google.colab import drive", "outside its door (launchers.colab"),
         ("launchers.colab", "from googleapiclient.discovery import build", "outside its door"),
         ("report.page", "import rich.table", "outside its door"),
         ("report.page", "import leftpad", "without a door"),

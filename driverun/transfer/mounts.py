@@ -31,6 +31,9 @@ for path, size_bytes in json.load(sys.stdin):
 """
 
 
+_LISTING = "import json, os, sys; os.listdir(json.load(sys.stdin))"
+
+
 def mounted_place(location: str, path: str, my_drive: Path = MY_DRIVE) -> Path | None:
     """Where the object at `path` of the root appears in the mount; None where there is none.
 
@@ -52,15 +55,24 @@ def mount_fault(places: Mapping[Path, int], *, timeout_s: float = PROBE_S) -> st
         timeout_s: after which a mount counts as one that hangs.
     """
     sample = [(str(place), size_bytes) for place, size_bytes in _some_of(list(places.items()))]
+    return _fault_of(_PROBE, sample, timeout_s)
+
+
+def folder_fault(folder: Path, *, timeout_s: float = PROBE_S) -> str | None:
+    """Why a folder of a mount cannot be listed; None where it can."""
+    return _fault_of(_LISTING, str(folder), timeout_s)
+
+
+def _fault_of(probe: str, asked: object, timeout_s: float) -> str | None:
     child = subprocess.Popen(
-        [sys.executable, "-I", "-c", _PROBE],
+        [sys.executable, "-I", "-c", probe],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        _, complaint = child.communicate(json.dumps(sample).encode(), timeout=timeout_s)
+        _, complaint = child.communicate(json.dumps(asked).encode(), timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _let_go(child)
         return f"the mount did not answer within {timeout_s:g} s"

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from driverun.launchers.ground import commits_by_attempt
 from driverun.testing.drive_audit import untidiness
-from driverun.testing.drive_emulator import AdminClient
-from driverun.testing.drive_ground import paths_on
-from tests.e2e.runtimes import clean_environment, runtime
+from tests.e2e.drives import ROOT, Drive
+from tests.e2e.runtimes import runtime
 
-ROOT = "gdrive:drill"
 SCRIPT = """
 import keras
 import numpy as np
@@ -30,59 +19,6 @@ model = keras.Sequential([keras.Input((16,)), keras.layers.Dropout(0.2), keras.l
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x, y, epochs=8, batch_size=16, verbose=2, callbacks=[keras.callbacks.CSVLogger("log.csv")])
 """
-
-
-@dataclass
-class Drive:
-    """An emulated Drive that runs, and commands on a root there."""
-
-    admin: AdminClient
-    environment: dict[str, str]
-
-    def driverun(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "driverun", "--root", ROOT, *arguments],
-            capture_output=True,
-            text=True,
-            env=clean_environment(**self.environment),
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def status(self, run_id: str) -> dict[str, Any]:
-        found = json.loads(self.driverun("status", run_id, "--json"))
-        assert isinstance(found, dict)
-        return found
-
-    def commits(self, run_id: str) -> dict[int, int]:
-        return commits_by_attempt(paths_on(self.admin.files()), run_id)
-
-
-@pytest.fixture
-def drive(tmp_path: Path) -> Iterator[Drive]:
-    with subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "driverun",
-            "dev-drive",
-            "--state",
-            str(tmp_path / "drive"),
-            "--latency-ms",
-            "20",
-        ],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        try:
-            yield Drive(AdminClient(url), {"DRIVERUN_DRIVE_ENDPOINT": url, "DRIVERUN_LISTING_LAG": "1s"})
-        finally:
-            process.terminate()
 
 
 def test_a_worker_on_drive_survives_a_power_cut_bit_for_bit(tmp_path: Path, drive: Drive) -> None:
