@@ -6,8 +6,6 @@ import json
 import os
 import random
 import secrets
-import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from driverun.dispatch.processes import this_process
 from driverun.errors import ObjectExists, ObjectNotFound, RootNotFound, UsageError
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
+from driverun.execution.hardware import Machine, gpu_processes, look_at_machine
 from driverun.execution.tasks import ThreadTasks
 from driverun.execution.trainer import process_starter
 from driverun.execution.workdir import Workdir
@@ -282,6 +281,7 @@ def open_worker(
 ) -> Worker:
     """A worker of this machine on the root that is meant; rehearsals wrap its store."""
     settings = here.settings()
+    machine = look_at_machine(settings.workdir, environment=here.environment)
     context = WorkerContext(
         store=wrap_store(open_store(option, here)),
         clock=here.clock,
@@ -290,13 +290,15 @@ def open_worker(
         process=this_process(),
         workdir=Workdir(settings.workdir),
         cache=DataCache(settings.workdir / "cache", settings.cache_bytes, clock=here.clock),
-        capabilities=capabilities(allow_cpu=options.allow_cpu),
+        capabilities=capabilities(allow_cpu=options.allow_cpu, machine=machine),
         start_trainer=process_starter(python=settings.python, environment=here.environment, clock=here.clock),
         tasks=ThreadTasks(),
         stop=stop,
         say=say,
         show=show,
         show_progress=show_progress,
+        machine=machine,
+        gpu_processes=lambda: gpu_processes(environment=here.environment),
     )
     deadline_s = None
     if options.max_runtime_s is not None:
@@ -309,8 +311,8 @@ def new_worker_id() -> str:
     return "w" + secrets.token_hex(5)
 
 
-def capabilities(*, allow_cpu: bool) -> Capabilities:
-    """What accelerators this machine shows, without loading a framework."""
-    has_gpu = Path("/proc/driver/nvidia/version").exists() and shutil.which("nvidia-smi") is not None
-    accelerators = frozenset({Accelerator.GPU}) if has_gpu and sys.platform == "linux" else frozenset()
+def capabilities(*, allow_cpu: bool, machine: Machine | None = None) -> Capabilities:
+    """What accelerators this machine shows, without loading a framework; None: it is looked at now."""
+    found = machine if machine is not None else look_at_machine(Path.cwd())
+    accelerators = frozenset({Accelerator.GPU}) if found.gpus else frozenset()
     return Capabilities(accelerators=accelerators, allows_cpu=allow_cpu)

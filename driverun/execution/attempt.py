@@ -33,6 +33,7 @@ from driverun.errors import (
 from driverun.execution.committing import SnapshotCommitter
 from driverun.execution.context import WorkerContext
 from driverun.execution.finishing import collect_results
+from driverun.execution.hardware import facts_of, strangers
 from driverun.execution.outcome import Outcome
 from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.sending import SendingStore
@@ -117,7 +118,7 @@ class Attempt:
             ),
         )
         self._told = Told()
-        self._machine: Mapping[str, str] = {}
+        self._machine = facts_of(context.machine)
         self._doing = "preparing"
         self._log = SegmentWriter(self._store, self._key.log_segment, self._clock)
         self._metrics = SegmentWriter(self._store, self._key.metrics_segment, self._clock)
@@ -397,6 +398,7 @@ class Attempt:
             clock=self._clock,
             say=say,
         )
+        self._name_strangers()
         self._board = ProgressBoard(spool.progress)
         events = EventReader(spool.events)
         self._doing = "starting the training process"
@@ -421,6 +423,13 @@ class Attempt:
         trainer.close()
         self._take_events(events)
         return exit_
+
+    def _name_strangers(self) -> None:
+        """Say who holds memory of the GPU that the job will want."""
+        context = self._context
+        if context.machine.gpus:
+            for line in strangers(context.gpu_processes(), context.machine.gpus):
+                context.say(line)
 
     def _watch_over(self, trainer: Trainer, events: EventReader) -> Exit:
         """Wait for the trainer's end, and bring it about where it has to be."""
@@ -500,7 +509,7 @@ class Attempt:
                 self._key,
                 collected.files,
                 still_ours=self._watch.look,
-                summary=collected.summary,
+                summary={**collected.summary, "environment": self._environment()},
             ),
             what="the results",
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from driverun.clock import Clock
 from driverun.dispatch.choose import Capabilities
+from driverun.execution.hardware import GpuProcess, Machine
 from driverun.execution.tasks import Tasks
 from driverun.execution.trainer import StartTrainer
 from driverun.execution.workdir import Workdir
@@ -56,6 +57,8 @@ class WorkerContext:
     stop: StopSignal
     say: Callable[[str], None]  #: one line for whoever watches the worker
     show: Callable[[str], None]  #: one line that the job wrote
+    machine: Machine = field(default_factory=Machine)  #: as the worker found it
+    gpu_processes: Callable[[], tuple[GpuProcess, ...]] = tuple  #: who holds memory of a GPU now
     #: makes what shows how far the transfer of something named is; None: lines by `say`
     show_progress: Callable[[str], OnProgress] | None = None
 

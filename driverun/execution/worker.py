@@ -125,6 +125,8 @@ class Worker:
                 for as long as trying again makes sense.
         """
         worked = Worked()
+        if self._context.machine.no_gpu:
+            self._context.say(f"no GPU is used: {self._context.machine.no_gpu}")
         self._context.workdir.sweep()
         self._require_jobs()
         while not self._is_time_up():

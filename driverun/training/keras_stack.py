@@ -21,10 +21,12 @@ CPU_FEATURES = ("avx", "avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_til
 
 def prepare(session: TrainingSession) -> None:
     """Seed Keras, switch deterministic kernels on where they are wanted, and record the stack."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        _grow_memory(session)
     before = random.getstate()
     keras.utils.set_random_seed(session.request.seed)
     random.setstate(before)  # Python's and NumPy's generators were seeded when the script began
-    backend = keras.backend.backend()
     if backend != "tensorflow":
         session.gap(f"Keras' {backend} backend is not resumed exactly by this version")
     gpus = _gpus() if backend == "tensorflow" else []
@@ -51,13 +53,27 @@ def reseed(seed: int) -> None:
         tf.random.set_seed(seed)
 
 
+def _grow_memory(session: TrainingSession) -> None:
+    """Have TensorFlow take memory of each GPU as it needs it, not all of it at once; before anything uses one."""
+    import tensorflow as tf
+
+    try:
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except (RuntimeError, ValueError) as exc:  # the script has used a GPU before, or set up a part of it
+        session.say(f"the GPU's memory was set up by the script before, and stays so: {exc}")
+
+
 def _gpus() -> list[str]:
+    """Name and compute capability of each GPU that TensorFlow uses, as in "Tesla T4 (7.5)"."""
     import tensorflow as tf
 
     names = []
     for device in tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(device)
-        names.append(str(details.get("device_name", device.name)))
+        name = str(details.get("device_name", device.name))
+        capability = details.get("compute_capability")
+        names.append(f"{name} ({'.'.join(map(str, capability))})" if capability else name)
     return names
 
 
