@@ -70,7 +70,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("storage.drive.*", "launchers.bootstrap"),
     "requests": ("launchers.bootstrap",),
     "fsspec": ("transfer.addresses",),
-    "google.colab": ("launchers.colab", "launchers.bootstrap"),
+    "google.colab": ("launchers.colab", "launchers.bootstrap", "launchers.boot"),
     "IPython": ("launchers.screen", "training.notebook*"),
     "pytest": ("testing.*",),  # suites that every implementation of a seam inherits
 }
