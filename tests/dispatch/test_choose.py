@@ -121,3 +121,24 @@ def test_a_priority_that_is_none_is_passed_over(nonsense: object) -> None:
     made = candidate_of(told)
     assert made is not None
     assert made.accelerator is Accelerator.ANY
+
+
+def test_a_run_is_not_started_where_no_time_is_left_for_a_first_checkpoint() -> None:
+    runs = [
+        candidate("slow", priority=2, first_checkpoint_s=500.0),
+        candidate("unknown", priority=1),
+        candidate("quick", first_checkpoint_s=5.0),
+    ]
+    assert next_run(runs, CPU).run_id == "slow"
+    assert next_run(runs, CPU, left_s=500.0).run_id == "slow"
+    choice = next_run(runs, CPU, left_s=200.0)
+    assert choice.run_id == "unknown"
+    [lack] = choice.waiting
+    assert (lack.run_id, lack.waiting_for) == ("slow", None)
+    assert lack.text == (
+        "3 min are left on this runtime, too little for a first checkpoint, which took 8 min before;"
+        " it goes on in the next"
+    )
+    assert next_run(runs, CPU, left_s=60.0).run_id == "quick"
+    assert next_run(runs, CPU, left_s=60.0, usual_s=30.0).run_id == "unknown"
+    assert next_run(runs, CPU, left_s=4.0).run_id is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -269,7 +269,7 @@ class World:
     def client(self) -> Client:
         return Client(self.store, clock=self.clock, by="tester@here")
 
-    def job(self, name: str = "job", **fields: Any) -> str:
+    def job(self, name: str = "job", /, **fields: Any) -> str:
         """Submit a job; gives the run's id."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -283,6 +283,7 @@ class World:
         *,
         start: Callable[..., Trainer] | None = None,
         deadline_s: float | None = None,
+        jobs: Collection[str] = (),
     ) -> Worker:
         """A worker on a new machine, with a disk of its own."""
         self.machines += 1
@@ -302,7 +303,7 @@ class World:
             say=self.said.append,
             show=lambda _: None,
         )
-        return Worker(context, deadline_s=deadline_s, by="tester@here")
+        return Worker(context, deadline_s=deadline_s, by="tester@here", jobs=jobs)
 
     def start(self, spool: SpoolFolder, *, work: Path, on_line: Callable[[str], None], **_: Any) -> Trainer:
         for line in self.plan.prints.decode().splitlines():
