@@ -39,8 +39,9 @@ from driverun.runs.layout import JOBS, AttemptKey, WishKind
 from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
-from driverun.spec.model import JobSpec
+from driverun.spec.model import Accelerator, JobSpec
 from driverun.spec.sources import SourceKind, kind_of
+from driverun.spool.outputs import differs_by_the_clock
 from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.transfer.code import capture_code
 from driverun.transfer.fetch import ResultReader, fetch_results
@@ -176,8 +177,11 @@ class Client:
         derived = self._derive(evidence)
         spec = self._spec(evidence)
         waiting = None
-        if derived.state.is_claimable and spec is not None and missing_sources(self._store, spec):
-            waiting = WaitingFor.DATA
+        if derived.state.is_claimable and spec is not None:
+            if missing_sources(self._store, spec):
+                waiting = WaitingFor.DATA
+            elif spec.accelerator is not Accelerator.ANY:
+                waiting = WaitingFor.ACCELERATOR  # of a runtime that has it; this machine is not asked
         checkpoints = (
             checkpoint_summaries(
                 self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
@@ -341,7 +345,7 @@ class Client:
         outputs = tuple(
             OutputFile(path=file.path, sha256=file.sha256, read=partial(reader.read, file.path))
             for file in manifest.files
-            if file.path.startswith("outputs/") and "events.out.tfevents." not in file.path
+            if file.path.startswith("outputs/") and not differs_by_the_clock(file.path)
         )
         return [FinalState(label=run_id, outputs=outputs)]
 

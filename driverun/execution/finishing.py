@@ -19,8 +19,8 @@ from driverun.report.summary import AttemptSummary, CheckpointSummary, RunSummar
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.record import AttemptState, Record, RunFile, worst
 from driverun.runs.state import Derived, RunState
-from driverun.spec.model import JobSpec
-from driverun.spool.outputs import OutputRule, outputs_sha256, sha256_of
+from driverun.spec.model import EntrypointKind, JobSpec
+from driverun.spool.outputs import OutputRule, executed_notebook, outputs_sha256, sha256_of
 from driverun.storage.base import ObjectStore
 from driverun.transfer.segments import read_segments
 
@@ -86,11 +86,16 @@ def collect_results(
 
 
 def outputs_of(spec: JobSpec, folders: AttemptFolders) -> dict[str, Path]:
-    """What the script wrote in its working folder, its own code as it was delivered left out."""
+    """What the script wrote in its working folder, its own code as it was delivered left out.
+
+    Of a job that is a notebook, the executed notebook is part of it.
+    """
     request = json.loads(folders.spool.request.read_text(encoding="utf-8"))
     rule = OutputRule(
         include=spec.outputs.include, exclude=spec.outputs.exclude, code_files=request["code_files"]
     )
+    if spec.entrypoint.kind is EntrypointKind.NOTEBOOK:
+        rule = rule.with_notebook(executed_notebook(spec.entrypoint.value, rule.code_files))
     found = {path: folders.work / path for path, _ in rule.find(folders.work)}
     delivered = rule.code_files
     return {

@@ -17,6 +17,7 @@ from driverun.runs.layout import JOBS, WishKind, run_file, wish_file
 from driverun.runs.record import RunFile, Wish
 from driverun.spec.identity import computed_part, run_id_of, spec_to_json
 from driverun.spec.model import EntrypointKind, JobSpec
+from driverun.spec.notebook import notebook_fault
 from driverun.spec.parser import check_code, parse_job, with_overrides
 from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
@@ -95,6 +96,12 @@ def _code_of_lone(spec: JobSpec) -> tuple[str, ...]:
 
 def _check(spec: JobSpec, file: str, files: JobFiles, text: bytes) -> None:
     faults = check_code(spec, file=file, paths=tuple(files.files), text=text)
+    notebook = spec.entrypoint.value
+    if not faults and spec.entrypoint.kind is EntrypointKind.NOTEBOOK:
+        wrong = notebook_fault(files.files[notebook].content)
+        if wrong is not None:
+            fault = Fault(file=file, line=None, field="entrypoint", message=f"`{notebook}` {wrong}")
+            faults = (fault,)
     if faults:
         raise SpecError(faults)
 

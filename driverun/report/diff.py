@@ -216,8 +216,12 @@ def _first_in_outputs(a: FinalState, b: FinalState) -> Difference | None:
 
 
 def _by_path(outputs: Sequence[OutputFile]) -> dict[str, OutputFile]:
-    """Without TensorBoard's files: they are full of times, and no part of `outputs_sha256` either."""
-    return {output.path: output for output in outputs if "events.out.tfevents." not in output.path}
+    """Without TensorBoard's files and executed notebooks: full of times, and no part of `outputs_sha256` either."""
+    return {
+        output.path: output
+        for output in outputs
+        if "events.out.tfevents." not in output.path and not output.path.endswith(".executed.ipynb")
+    }
 
 
 def _name(tensor: Tensor) -> str:

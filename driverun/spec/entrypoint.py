@@ -1,4 +1,4 @@
-"""What a job starts: a script, a function or a command, told apart by how it is written."""
+"""What a job starts: a script, a notebook, a function or a command, told apart by how it is written."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _DOTTED = rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})*"
 FUNCTION_PATTERN = rf"(?!.*\.py:){_DOTTED}:{_DOTTED}"
 SCRIPT_PATTERN = RELATIVE_PATTERN + r"(?!python3?\s)[^{}]*[^{}/]\.py"
+NOTEBOOK_PATTERN = RELATIVE_PATTERN + r"[^{}]*[^{}/]\.ipynb"
 
 #: `{name}` is a placeholder, `{{name}}` the same text without being one; other braces are plain text.
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z0-9_.-]+)\}\}|\{([A-Za-z0-9_.-]+)\}")
 
 _EXPECTED = (
-    "write a script (train.py), a function (package.module:function) or a list (a command and its arguments)"
-)
-_NO_NOTEBOOKS = (
-    "notebooks are not supported by this version; save it as a script (jupyter nbconvert --to script {path})"
+    "write a script (train.py), a notebook (train.ipynb), a function (package.module:function) or a list (a command"
+    " and its arguments)"
 )
 
 
 class EntrypointKind(enum.Enum):
     SCRIPT = "script"  #: a Python file of the job, run unmodified; its `fit` is resumable
-    NOTEBOOK = "notebook"  #: recognised, so that the refusal can say so
+    NOTEBOOK = "notebook"  #: a Jupyter notebook of the job, its code cells in order; its `fit` is resumable
     FUNCTION = "function"  #: called without arguments; its `fit` is resumable
     COMMAND = "command"  #: any program; a resume starts it again from its top
 
@@ -42,8 +41,8 @@ class Entrypoint(BaseModel):
     """What a job starts.
 
     Attributes:
-        value: the script relative to the job's folder, or `package.module:function`; "" for a command.
-        argv: what a script finds in `sys.argv[1:]`; for a command the whole of it, the program first.
+        value: the script or notebook relative to the job's folder, or `package.module:function`; "" for a command.
+        argv: what a script or notebook finds in `sys.argv[1:]`; for a command the whole of it, the program first.
             Placeholders are still in it: see `resolved_argv`.
     """
 
@@ -93,9 +92,9 @@ def _classify(written: Any) -> tuple[EntrypointKind, str, tuple[str, ...]]:
 
 def _classify_text(text: str) -> tuple[EntrypointKind, str, tuple[str, ...]]:
     if text.endswith(".py") and not re.match(r"python3?\s", text):
-        return EntrypointKind.SCRIPT, _script_path(text), ()
+        return EntrypointKind.SCRIPT, _path_of(text, "script"), ()
     if text.endswith(".ipynb"):
-        raise ValueError(_NO_NOTEBOOKS.format(path=text))
+        return EntrypointKind.NOTEBOOK, _path_of(text, "notebook"), ()
     if re.fullmatch(FUNCTION_PATTERN, text):
         return EntrypointKind.FUNCTION, text, ()
     if re.fullmatch(rf"{_DOTTED}\.py:{_DOTTED}", text):
@@ -121,23 +120,23 @@ def _classify_list(items: list[Any] | tuple[Any, ...]) -> tuple[EntrypointKind, 
     if not head.strip():
         raise ValueError("the first item of the list is empty; it names the program")
     if head.endswith(".ipynb"):
-        raise ValueError(_NO_NOTEBOOKS.format(path=head))
+        return EntrypointKind.NOTEBOOK, _path_of(head, "notebook"), tuple(rest)
     if head in ("python", "python3") and rest and rest[0].endswith(".py") and not rest[0].startswith("-"):
         head, *rest = rest
     if head.endswith(".py"):
-        return EntrypointKind.SCRIPT, _script_path(head), tuple(rest)
+        return EntrypointKind.SCRIPT, _path_of(head, "script"), tuple(rest)
     return EntrypointKind.COMMAND, "", tuple(items)
 
 
-def _script_path(text: str) -> str:
+def _path_of(text: str, kind: str) -> str:
     if "{" in text or "}" in text:
-        raise ValueError(f"{text!r}: the script itself cannot hold a {{placeholder}}, only its arguments can")
-    if text.rsplit("/", 1)[-1] == ".py":
-        raise ValueError(f"{text!r} names no script: {_EXPECTED}")
+        raise ValueError(f"{text!r}: the {kind} itself cannot hold a {{placeholder}}, only its arguments can")
+    if text.rsplit("/", 1)[-1] in (".py", ".ipynb"):
+        raise ValueError(f"{text!r} names no {kind}: {_EXPECTED}")
     try:
         return relative_path(text)
     except UnsafePath as error:
-        raise ValueError(f"{error} (the script belongs into the job's folder)") from error
+        raise ValueError(f"{error} (the {kind} belongs into the job's folder)") from error
 
 
 def _as_list(text: str) -> str:

@@ -24,6 +24,7 @@ from pydantic import (
 from driverun.spec.cadence import CADENCE_PATTERN, Cadence, CadenceKind, read_cadence
 from driverun.spec.entrypoint import (
     FUNCTION_PATTERN,
+    NOTEBOOK_PATTERN,
     SCRIPT_PATTERN,
     Entrypoint,
     EntrypointKind,
@@ -214,22 +215,21 @@ class JobSpec(_Value):
             {
                 "anyOf": [
                     {"type": "string", "pattern": f"^{SCRIPT_PATTERN}$"},
+                    {"type": "string", "pattern": f"^{NOTEBOOK_PATTERN}$"},
                     {"type": "string", "pattern": f"^{FUNCTION_PATTERN}$"},
                     {
                         "type": "array",
                         "minItems": 1,
-                        "prefixItems": [
-                            {"type": "string", "pattern": r"\S", "not": {"pattern": r"\.ipynb$"}}
-                        ],
+                        "prefixItems": [{"type": "string", "pattern": r"\S"}],
                         "items": {"type": "string"},
                     },
                 ]
             }
         ),
     ] = Field(
-        description="What is started: a script, package.module:function, or a list of a program and its "
+        description="What is started: a script, a notebook, package.module:function, or a list of a program and its "
         "arguments. Items of a list may hold {param}.",
-        examples=["train.py", "package.module:main", ["train.py", "--lr", "{learning_rate}"]],
+        examples=["train.py", "train.ipynb", "package.module:main", ["train.py", "--lr", "{learning_rate}"]],
     )
     params: Annotated[Mapping[str, JsonValue], BeforeValidator(json_params)] = Field(
         default_factory=dict,

@@ -9,10 +9,11 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+EXECUTED = ".executed.ipynb"  #: how the name of a notebook ends that was run and holds its outputs
 NEVER = ("data", "__pycache__", ".ipynb_checkpoints", ".driverun")
 CHUNK = 1 << 20
 
@@ -36,6 +37,11 @@ class OutputRule:
         if not any(_matches(path, pattern) for pattern in self.include):
             return False
         return not any(_matches(path, pattern) for pattern in self.exclude)
+
+    def with_notebook(self, path: str) -> OutputRule:
+        """This rule, which admits the executed notebook as well, whatever the job's own patterns take."""
+        plain = re.sub(r"([*?\[])", r"[\1]", path)
+        return replace(self, include=(*self.include, plain))
 
     def find(self, folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         """The files in `folder` that may be outputs by name, sorted: (path, stat).
@@ -98,6 +104,22 @@ def _translated(part: str) -> str:
     return re.escape(part)
 
 
+def executed_notebook(notebook: str, code_files: Collection[str]) -> str:
+    """Where the notebook of a job is put with the outputs of its run, in the working folder."""
+    name = notebook.removesuffix(".ipynb") + EXECUTED
+    while name in code_files:  # somebody put the results of a run into the job
+        name = name.removesuffix(".ipynb") + EXECUTED
+    return name
+
+
+def differs_by_the_clock(path: str) -> bool:
+    """Whether no two runs write the same to `path`: times and durations are all over it.
+
+    So it is with TensorBoard's event files, and with notebooks whose cells show progress.
+    """
+    return "events.out.tfevents." in path or path.endswith(EXECUTED)
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of the file's bytes."""
     with open(path, "rb") as file:
@@ -107,12 +129,13 @@ def sha256_of(path: Path) -> str:
 def outputs_sha256(files: Mapping[str, Path]) -> str:
     """One digest of all outputs: equal for two runs that wrote the same, whenever they ran.
 
-    Wall times are left out: TensorBoard's event files (times and host names throughout) are skipped, and of a
-    `.keras` archive the members are hashed without their dates and without `date_saved` in its metadata.
+    Wall times are left out: TensorBoard's event files (times and host names throughout) and executed notebooks
+    (progress bars with times) are skipped, and of a `.keras` archive the members are hashed without their dates and
+    without `date_saved` in its metadata.
     """
     digest = hashlib.sha256()
     for path in sorted(files):
-        if "events.out.tfevents." in path:
+        if differs_by_the_clock(path):
             continue
         # A name need not be UTF-8; what is not comes out of the system as lone surrogates.
         name = path.encode("utf-8", "surrogateescape")

@@ -19,7 +19,7 @@ class TrainingRequest:
     name: str
     attempt: int
     worker: str
-    entrypoint_kind: str  #: "script", "function", "command"
+    entrypoint_kind: str  #: "script", "notebook", "function", "command"
     entrypoint: str
     argv: tuple[str, ...]
     params: Mapping[str, Any]

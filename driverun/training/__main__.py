@@ -18,7 +18,8 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import IO
+from types import ModuleType
+from typing import IO, Any
 
 import driverun.training
 from driverun.clock import SystemClock
@@ -26,9 +27,12 @@ from driverun.errors import JobError, SpoolError
 from driverun.spool.events import EventKind
 from driverun.spool.folder import REFUSED, SpoolFolder
 from driverun.spool.request import TrainingRequest
+from driverun.training.colab import PACKAGE as COLAB
+from driverun.training.colab import advice_on_path, install_stand_in
 from driverun.training.current import SPOOL_VARIABLE, run_of, set_current_run
 from driverun.training.imports import after_import
 from driverun.training.lifeline import stand_guard
+from driverun.training.notebook import CellFailed, run_notebook, start_shell
 from driverun.training.script import call_function, run_command, run_script, traceback_of_job
 from driverun.training.session import TrainingSession
 
@@ -138,6 +142,7 @@ class _Attempt:
         self._folder = folder
         self._pid = os.getpid()
         self._has_finished = False
+        self._shell: Any = None  #: of a script that was saved from a notebook
         # The first to be registered is the last to be called: what the script's own exit handlers and threads
         # still write is there when the end is told.
         atexit.register(self._tell_finished)
@@ -153,6 +158,12 @@ class _Attempt:
         except JobError as exc:
             self._session.say(str(exc))
             return self._failed(kind="JobError", message=str(exc))
+        except CellFailed as exc:
+            where = f"cell {exc.cell.number}: "
+            if isinstance(exc.cause, JobError):
+                self._session.say(f"{where}{exc.cause}")
+                return self._failed(kind="JobError", message=f"{where}{exc.cause}")
+            return self._raised(exc.cause, where=where)
         except (Exception, KeyboardInterrupt) as exc:  # the boundary of a run: this is the job's outcome
             return self._raised(exc)
         else:
@@ -172,21 +183,43 @@ class _Attempt:
         if request.entrypoint_kind == "command":
             return run_command(request.argv, self._folder)
         if request.entrypoint_kind == "function":
+            self._stand_in_for_colab()
             call_function(request.entrypoint, request.params, self._folder)
+        elif request.entrypoint_kind == "notebook":
+            self._stand_in_for_colab()
+            run_notebook(self._session, self._folder, request.entrypoint, request.argv)
         else:
-            run_script(self._folder, request.entrypoint, request.argv)
+            self._stand_in_for_colab()
+            run_script(self._folder, request.entrypoint, request.argv, start_shell=self._shell_of)
         return 0
 
-    def _raised(self, exc: BaseException) -> int:
+    def _shell_of(self, main: ModuleType) -> Any:
+        if self._shell is None:
+            self._shell = start_shell(main, self._session, name=self._session.request.entrypoint)
+        return self._shell
+
+    def _stand_in_for_colab(self) -> None:
+        """For code that asks for it: a library that finds Colab's package takes itself to be in a browser."""
+        request = self._session.request
+        for name in (request.entrypoint, *request.code_files):
+            path = self._folder / name
+            if name.endswith((".py", ".ipynb")) and path.is_file() and COLAB.encode() in path.read_bytes():
+                install_stand_in(self._folder, say=lambda text: print(f"driverun: {text}", flush=True))  # noqa: T201
+                return
+
+    def _raised(self, exc: BaseException, *, where: str = "") -> int:
         exc = exc.with_traceback(traceback_of_job(exc))
+        text = "".join(traceback.format_exception(exc))
         with contextlib.suppress(OSError, ValueError):  # the script closed them
             sys.stdout.flush()
-            sys.excepthook(type(exc), exc, exc.__traceback__)
+            if where:  # of a notebook: only this knows the source of cells
+                print(text, end="", file=sys.stderr)  # noqa: T201 (the child's stderr is the job's log)
+            else:
+                sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
-        text = "".join(traceback.format_exception(exc))
         if len(text) > LONGEST_TRACEBACK:
             text = f"{text[: LONGEST_TRACEBACK // 2]}\n[…]\n{text[-LONGEST_TRACEBACK // 2 :]}"
-        return self._failed(kind=type(exc).__name__, message=_cause(exc), trace=text)
+        return self._failed(kind=type(exc).__name__, message=where + _cause(exc), trace=text)
 
     def _failed(self, *, kind: str, message: str, trace: str = "") -> int:
         if os.getpid() == self._pid:
@@ -244,6 +277,9 @@ def _cause(exc: BaseException) -> str:
             f"{line}: it is neither installed on this machine nor a file of the job; install it where the worker"
             f" runs (pip install {exc.name}), or put {exc.name}.py into the job's folder"
         )
+    advice = advice_on_path(exc)
+    if advice is not None:
+        return f"{line}: {advice}"
     if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
         return (
             f"{line}: the disk of this machine is full; let the job write less, keep what need not be a result out"

@@ -6,8 +6,10 @@ import builtins
 import difflib
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +21,17 @@ from typing import Any
 from driverun.errors import JobError
 
 _IMPORT_SYSTEM = ("<frozen importlib", importlib.__file__)
+_NOTEBOOK_LINE = re.compile(rb"^[ \t]*[!%]", re.MULTILINE)
+
+#: Starts the IPython of this process for code in a module, and gives it.
+StartShell = Callable[[ModuleType], Any]
 
 
-def run_script(folder: Path, script: str, argv: tuple[str, ...]) -> None:
+def run_script(folder: Path, script: str, argv: tuple[str, ...], *, start_shell: StartShell) -> None:
     """Execute `script`, a path in `folder`, as `python script` there would.
 
-    Its module stays `__main__` for good: threads, exit handlers and pickles that outlive it still find it.
+    Its module stays `__main__` for good: threads, exit handlers and pickles that outlive it still find it. A script
+    that was saved from a notebook may hold lines that begin with `!` or `%`, and calls of `get_ipython()`: it gets one.
     """
     path = folder / script
     try:
@@ -44,7 +51,19 @@ def run_script(folder: Path, script: str, argv: tuple[str, ...]) -> None:
         __builtins__=builtins,
     )
     sys.modules["__main__"] = main
-    exec(compile(source, str(path), "exec", dont_inherit=True), vars(main))
+    try:
+        code = compile(source, str(path), "exec", dont_inherit=True)
+    except SyntaxError:
+        if not _NOTEBOOK_LINE.search(source):
+            raise
+        start_shell(main)
+        from driverun.training.notebook_shell import as_python
+
+        code = compile(as_python(importlib.util.decode_source(source)), str(path), "exec", dont_inherit=True)
+    else:
+        if b"get_ipython" in source:
+            vars(main)["get_ipython"] = lambda: start_shell(main)
+    exec(code, vars(main))
 
 
 def call_function(name: str, params: Mapping[str, Any], folder: Path) -> None:
@@ -139,7 +158,16 @@ def run_command(argv: tuple[str, ...], folder: Path) -> int:
 def traceback_of_job(exc: BaseException) -> TracebackType | None:
     """The exception's traceback from the job's own first frame on, as Python shows it for a script."""
     trace = exc.__traceback__
-    own = (__file__, str(Path(__file__).with_name("__main__.py")), *_IMPORT_SYSTEM)
+    here = Path(__file__)
+    own: tuple[str, ...] = (
+        __file__,
+        str(here.with_name("__main__.py")),
+        str(here.with_name("notebook")),
+        *_IMPORT_SYSTEM,
+    )
+    shell = getattr(sys.modules.get("IPython"), "__file__", None)
+    if shell is not None:  # it runs the cells of notebooks
+        own = (*own, str(Path(shell).parent))
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
         trace = trace.tb_next
     if trace is None and not isinstance(exc, SyntaxError):

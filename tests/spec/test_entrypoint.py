@@ -11,6 +11,7 @@ from driverun.spec.entrypoint import read_entrypoint
 from driverun.spec.model import Entrypoint, EntrypointKind, resolved_argv
 
 SCRIPT, FUNCTION, COMMAND = EntrypointKind.SCRIPT, EntrypointKind.FUNCTION, EntrypointKind.COMMAND
+NOTEBOOK = EntrypointKind.NOTEBOOK
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,9 @@ SCRIPT, FUNCTION, COMMAND = EntrypointKind.SCRIPT, EntrypointKind.FUNCTION, Entr
         (["train.py", "--lr", "0.1"], SCRIPT, "train.py", ("--lr", "0.1")),
         (["python", "./train.py", "x"], SCRIPT, "train.py", ("x",)),
         (["python3", "train.py"], SCRIPT, "train.py", ()),
+        ("train.ipynb", NOTEBOOK, "train.ipynb", ()),
+        ("./My work//a notebook.ipynb", NOTEBOOK, "My work/a notebook.ipynb", ()),
+        (["train.ipynb", "--lr", "{lr}"], NOTEBOOK, "train.ipynb", ("--lr", "{lr}")),
         ("train:main", FUNCTION, "train:main", ()),
         ("pkg.mod:Trainer.run", FUNCTION, "pkg.mod:Trainer.run", ()),
         (["python", "-m", "pkg.train"], COMMAND, "", ("python", "-m", "pkg.train")),
@@ -52,8 +56,9 @@ def test_an_entrypoint_is_what_it_is_written_as(
         ("echo 'a", "written as a list"),
         ("run.sh", r"\[bash, run.sh\]"),
         ("train.py:main", "write train:main"),
-        ("train.ipynb", "notebooks are not supported by this version; .*nbconvert"),
-        (["train.ipynb"], "notebooks are not supported"),
+        ("../train.ipynb", "leads out of .*the notebook belongs"),
+        ("{name}.ipynb", "the notebook itself cannot hold a {placeholder}"),
+        ("a/.ipynb", "names no notebook"),
         ("../train.py", "leads out"),
         ("/train.py", "absolute"),
         (["python", "../train.py"], "leads out"),

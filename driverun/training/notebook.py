@@ -1,0 +1,170 @@
+"""Runs a notebook's cells in order, and keeps it with the outputs of its run."""
+
+from __future__ import annotations
+
+import builtins
+import random
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from driverun.errors import JobError
+from driverun.spool.outputs import OutputRule, executed_notebook
+from driverun.spool.snapshot import FileEntry
+from driverun.training.notebook_file import CodeCell, Notebook, read_notebook
+from driverun.training.notebook_outputs import Recorder, RecordingStream
+from driverun.training.notebook_pip import install_pip
+from driverun.training.script import traceback_of_job
+from driverun.training.session import TrainingSession
+from driverun.training.working_folder import Capture, WorkingFolder
+
+if TYPE_CHECKING:
+    from driverun.training.notebook_shell import JobShell
+
+
+class CellFailed(Exception):
+    """A cell ended with an exception, which is the cause of this one."""
+
+    def __init__(self, cell: CodeCell, cause: BaseException) -> None:
+        super().__init__(f"cell {cell.number}: {cause}")
+        self.cell = cell
+        self.cause = cause
+
+
+class NotebookFolder(WorkingFolder):
+    """A notebook's working folder: what the cells have put out so far is one of its files."""
+
+    def __init__(self, session: TrainingSession, path: str, recorder: Recorder) -> None:
+        request = session.request
+        rule = OutputRule(
+            include=request.outputs_include, exclude=request.outputs_exclude, code_files=request.code_files
+        )
+        super().__init__(
+            Path(request.working_folder),
+            store=session.spool.files,
+            rule=rule.with_notebook(path),
+            max_bytes=request.max_checkpoint_size_bytes,
+        )
+        self._recorder = recorder
+        self._path = path
+        self._written = b""
+
+    def write(self) -> None:
+        """Put the notebook with its outputs into the folder."""
+        document = self._recorder.document()
+        target = self.folder / self._path
+        if document != self._written or not target.is_file():
+            target.write_bytes(document)
+            self._written = document
+
+    def capture(self) -> Capture:
+        self.write()
+        return super().capture()
+
+    def restore(self, files: Sequence[FileEntry], *, keep: Iterable[str] = ()) -> None:
+        super().restore(files, keep=keep)
+        if any(entry.path == self._path for entry in files):
+            # From here on the run is where it was when these were captured, and so are its outputs.
+            self._recorder.take_up((self.folder / self._path).read_bytes())
+            self._written = b""
+
+
+def run_notebook(session: TrainingSession, folder: Path, name: str, argv: tuple[str, ...]) -> None:
+    """Run the code cells of the notebook `name`, a path in `folder`, until the first that fails.
+
+    They run in `__main__`, which stays for good. The executed notebook lies in the folder when this returns.
+
+    Raises:
+        JobError: the notebook cannot be read, or IPython is not installed.
+        CellFailed: a cell ended with an exception.
+        SystemExit: a cell asked for the end.
+    """
+    notebook = read_notebook(folder, name)
+    recorder = Recorder(notebook)
+    sys.argv = [name, *argv]
+    sys.path.insert(0, str((folder / name).parent))
+    main = _new_main()
+    shell = start_shell(main, session, name=name, recorder=recorder)
+    from driverun.training.notebook_shell import nobody_answers
+
+    nobody_answers()
+    files = NotebookFolder(session, executed_notebook(name, session.request.code_files), recorder)
+    session.files = files
+    try:
+        with _recorded(recorder):
+            for cell in notebook.cells:
+                _run_cell(shell, cell, recorder)
+    finally:
+        files.write()
+        recorder.close()
+
+
+def start_shell(
+    main: ModuleType, session: TrainingSession, *, name: str, recorder: Recorder | None = None
+) -> JobShell:
+    """The IPython of this process, whose code runs in `main`; with it `pip` becomes the job's own.
+
+    Raises:
+        JobError: IPython is not installed.
+    """
+    state = random.getstate()
+    try:
+        from driverun.training.notebook_shell import make_shell
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in ("IPython", "traitlets"):
+            raise
+        raise JobError(
+            f"cannot run {name}: IPython is not installed where the worker runs; pip install 'driverun[notebook]'"
+        ) from exc
+    install_pip(session.spool.path / "job")
+    shell = make_shell(
+        main,
+        notebook=name,
+        folder=session.spool.path / "job" / "ipython",
+        recorder=recorder,
+        explain=lambda text: print(f"driverun: {text}", flush=True),  # noqa: T201 (the child's stdout is the job's log)
+    )
+    random.setstate(state)  # the job's own first draw is what it would be without
+    return shell
+
+
+def _new_main() -> ModuleType:
+    main = ModuleType("__main__")
+    vars(main).update(__builtins__=builtins)
+    sys.modules["__main__"] = main
+    return main
+
+
+def _run_cell(shell: Any, cell: CodeCell, recorder: Recorder) -> None:
+    recorder.begin(cell.index)
+    shell.execution_count = cell.number  # also after a cell that counted for several
+    ended = shell.run_cell(cell.source, store_history=True)
+    recorder.end()
+    exc = ended.error_before_exec or ended.error_in_exec
+    if exc is None:
+        return
+    exc = exc.with_traceback(traceback_of_job(exc))
+    if isinstance(exc, SystemExit):
+        raise exc
+    lines = [line for part in traceback.format_exception(exc) for line in part.splitlines()]
+    recorder.error(type(exc).__name__, str(exc), lines)
+    raise CellFailed(cell, exc)
+
+
+@contextmanager
+def _recorded(recorder: Recorder) -> Iterator[None]:
+    """Within the block, what is written to the standard streams is recorded, and goes where it went."""
+    before: tuple[Any, Any] = sys.stdout, sys.stderr
+    sys.stdout = RecordingStream("stdout", before[0], recorder)
+    sys.stderr = RecordingStream("stderr", before[1], recorder)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+__all__ = ["CellFailed", "Notebook", "NotebookFolder", "run_notebook", "start_shell"]
