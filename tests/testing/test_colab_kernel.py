@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from driverun.testing.colab import ColabStandIn
+
+with warnings.catch_warnings():  # jupyter_client, in the release of Colab's images
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")  # the same
 
 MAKE: Any = nbformat.v4  # its functions carry no annotations
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,29 @@ def test_the_power_takes_a_mount_that_lies_elsewhere(tmp_path: Path, colab: Cola
     Cache(tmp_path / "colab").attach(str(tmp_path / "elsewhere"), readonly=False)
     colab.power_cut()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_mount_that_was_cut_short_is_made_anew(tmp_path: Path, colab: ColabStandIn) -> None:
+    (tmp_path / "colab" / "vm" / "cache" / "half").mkdir(parents=True)
+    (colab.my_drive / "whole").mkdir()
+    Cache(tmp_path / "colab").attach(str(colab.mountpoint), readonly=False)
+    assert [path.name for path in (colab.mountpoint / "MyDrive").iterdir()] == ["whole"]
+
+
+def test_a_process_that_runs_already_may_enter_it(
+    colab: ColabStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in colab.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(colab.package_path)
+    colab.kernel_needed = False
+    try:
+        import_module("google.colab").runtime.unassign()
+    finally:
+        for name in [name for name in sys.modules if name.startswith("google.colab")]:
+            del sys.modules[name]
+    (call,) = colab.journal()
+    assert (call.name, call.pid) == ("runtime.unassign", os.getpid())
 
 
 @pytest.mark.parametrize(

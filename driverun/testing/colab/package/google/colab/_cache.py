@@ -43,17 +43,10 @@ class Cache:
         """Show My Drive at `mountpoint`, a folder that is empty or is made, as the cloud has it."""
         self._cloud.mkdir(parents=True, exist_ok=True)
         self._vm.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._copy, ignore_errors=True)  # of a mount that was cut short
         shutil.copytree(self._cloud, self._copy)
-        self._note.write_text(
-            json.dumps(
-                {
-                    "mountpoint": os.path.abspath(mountpoint),
-                    "readonly": readonly,
-                    "base": contents(self._copy),
-                }
-            )
-        )
-        self._door.symlink_to(self._copy)
+        self._turn_door(self._copy)
+        self._write(mountpoint=os.path.abspath(mountpoint), readonly=readonly, base=contents(self._copy))
         os.makedirs(mountpoint, exist_ok=True)
         for name in NAMES:
             os.symlink(self._door, os.path.join(mountpoint, name))
@@ -64,9 +57,9 @@ class Cache:
             return
         for name in NAMES:
             Path(self._read()["mountpoint"], name).unlink(missing_ok=True)
-        self._door.unlink(missing_ok=True)
-        shutil.rmtree(self._copy)
         self._note.unlink()
+        self._door.unlink()
+        shutil.rmtree(self._copy)
 
     def break_off(self) -> None:
         """Let everything below the mountpoint raise OSError; what is written in the copy is kept."""
@@ -108,13 +101,19 @@ class Cache:
                 os.replace(self._vm / "carried", there)
 
     def _turn_door(self, target: Path) -> None:
-        turned = self._vm / "door.turned"
+        turned = self._vm / "door.new"
+        turned.unlink(missing_ok=True)
         turned.symlink_to(target)
         os.replace(turned, self._door)
 
     def _remember(self) -> None:
         if self.is_mounted:
-            self._note.write_text(json.dumps({**self._read(), "base": contents(self._copy)}))
+            self._write(**{**self._read(), "base": contents(self._copy)})
+
+    def _write(self, **note: object) -> None:
+        written = self._vm / "mount.json.new"
+        written.write_text(json.dumps(note), encoding="utf-8")
+        os.replace(written, self._note)
 
     def _read(self) -> dict[str, Any]:
         note: dict[str, Any] = json.loads(self._note.read_bytes())
