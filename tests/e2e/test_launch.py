@@ -81,7 +81,8 @@ class World:
     def account(self) -> str:
         """All that happened, for a test that fails."""
         logs = "\n".join(log.read_text(errors="replace")[-3000:] for log in self.cloud.logs.glob("*.log"))
-        return "\n".join([*self.said, *map(str, self.cloud.journal()), logs])
+        journal = [{**each, "code": ""} for each in self.cloud.journal()]
+        return "\n".join([*self.said, *map(str, journal), logs])
 
     def check_no_vm_is_left(self) -> None:
         assert self.cloud.machines() == [], self.account()

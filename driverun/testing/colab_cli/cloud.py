@@ -19,6 +19,13 @@ from driverun.testing.colab_cli.plan import CloudPlan, MachinePlan
 
 VARIABLE = "DRIVERUN_FAKE_COLAB"  #: names the folder
 
+#: By which a worker knows that it has a GPU; this one is idle.
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in
+  --query-gpu=*) echo "{name}, 15360, 0, 0, 580.82, GPU-1" ;;
+esac
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -107,7 +114,7 @@ class Cloud:
             for each in ("content", "root", "bin", "tmp"):
                 (part / each).mkdir(parents=True)
             tool = part / "bin" / "nvidia-smi"
-            tool.write_text(f"#!/bin/sh\necho {hardware}\n")
+            tool.write_text(NVIDIA_SMI.format(name=hardware))
             tool.chmod(0o755)
             (part / "about.json").write_text(
                 json.dumps({"endpoint": endpoint, "hardware": hardware, "number": number})

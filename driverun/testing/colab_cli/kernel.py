@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
-from typing import Any
-
-DRIVER = "/proc/driver/nvidia/version"  #: there where a GPU is
 
 
 def main(unassigned: Path, source: Path) -> None:
@@ -16,13 +13,6 @@ def main(unassigned: Path, source: Path) -> None:
     Args:
         unassigned: the file that is written when the VM gives itself back.
     """
-    exists = Path.exists
-
-    def has_driver(path: Path, **options: Any) -> bool:
-        return str(path) == DRIVER or exists(path, **options)
-
-    Path.exists = has_driver  # type: ignore[assignment, method-assign]
-
     def unassign() -> None:
         installed = sys.modules.get("driverun")
         part = unassigned.with_suffix(".part")
