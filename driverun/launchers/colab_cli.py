@@ -26,7 +26,7 @@ COMMAND_S = 180.0  #: for a command that asks something
 NEW_S = 900.0  #: for a VM: the command itself asks four times, with pauses of up to 40 s
 UPLOAD_S = 600.0
 STOP_TRIES = 4
-STOP_PAUSE_S = 5.0  #: doubled each time
+STOP_PAUSE_S = 5.0
 
 SIGN_IN = "Sign in once, by hand, in a terminal of this machine: colab sessions"
 INSTALL = "Install it: uv tool install google-colab-cli. Then sign in once, by hand: colab sessions"
@@ -79,14 +79,18 @@ class ColabCommand:
     any more, so a copy is kept here and put back.
     """
 
-    def __init__(self, commands: Commands, *, notes: Path, clock: Clock) -> None:
+    def __init__(
+        self, commands: Commands, *, notes: Path, clock: Clock, stop_pause_s: float = STOP_PAUSE_S
+    ) -> None:
         """Nothing is called yet.
 
         Args:
             notes: the file; its name, without suffix, is the VM's.
+            stop_pause_s: before the second try to stop; doubled each time.
         """
         self._commands = commands
         self._clock = clock
+        self._stop_pause_s = stop_pause_s
         self._copy: bytes | None = None
         self.notes = notes
         self.name = notes.stem
@@ -164,7 +168,7 @@ class ColabCommand:
         """
         for tried in range(STOP_TRIES):
             if tried:
-                self._clock.sleep(STOP_PAUSE_S * 2.0 ** (tried - 1))
+                self._clock.sleep(self._stop_pause_s * 2.0 ** (tried - 1))
             self._put_back()
             self._run("stop", *self._stop_arguments)
             if self.is_there() is False:

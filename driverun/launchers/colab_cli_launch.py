@@ -21,6 +21,7 @@ from driverun.launchers.colab_cli import (
     INSTALL,
     MANAGE,
     SIGN_IN,
+    STOP_PAUSE_S,
     ColabCommand,
     Reply,
     Usage,
@@ -57,6 +58,7 @@ class Patience:
     rounds: int = 6  #: of asking for every GPU
     fruitless_vms: int = 3  #: in a row, without a step committed
     handover_s: float = 300.0  #: for a worker to commit and end, of the time that is given
+    stop_pause_s: float = STOP_PAUSE_S  #: before a second try to give a VM back; doubled each time
     least_s: float = 600.0  #: a VM is not worth starting for less
 
 
@@ -257,7 +259,9 @@ class Launch:
 
     def _command(self) -> ColabCommand:
         notes = self._settings.workdir / "colab" / f"{self._new_name()}.json"
-        return ColabCommand(self._commands, notes=notes, clock=self._clock)
+        return ColabCommand(
+            self._commands, notes=notes, clock=self._clock, stop_pause_s=self._patience.stop_pause_s
+        )
 
     def _require_units(self) -> None:
         usage, text = self._command().usage()
@@ -342,15 +346,13 @@ class Launch:
             return End.UNITS
         if usage is None and is_signed_out(text):
             return End.SIGNED_OUT
-        made = False
+        reply = Reply.UNCLEAR
         try:
             reply, text = colab.new(gpu)
-            made = reply is Reply.MADE
         finally:
-            if not made:
-                # An answer that was lost, or a person who stops us: there may be a VM all the same.
+            if reply is Reply.UNCLEAR:  # there may be a VM all the same
                 self._release(colab, has_left=False, quietly=True)
-        if made:
+        if reply is Reply.MADE:
             self._vms += 1
             self._say(f"VM {colab.name} with a {gpu} is there")
             return colab

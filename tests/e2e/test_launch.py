@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -55,8 +54,8 @@ class World:
     said: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
 
-    def submit(self) -> str:
-        return self.client.submit(self.client.load_job(str(self.folder / "job"))).run_id
+    def submit(self, *, again: bool = False) -> str:
+        return self.client.submit(self.client.load_job(str(self.folder / "job")), again=again).run_id
 
     def launch(self, *gpus: str, patience: Patience | None = None) -> Launched:
         names = count(1)
@@ -71,7 +70,7 @@ class World:
             stop=StopSignal(),
             say=self.said.append,
             show=self.shown.append,
-            patience=patience or Patience(look_s=0.3, quiet_s=40.0, refused_s=0.1),
+            patience=patience or Patience(look_s=0.3, quiet_s=40.0, refused_s=0.1, stop_pause_s=0.1),
         )
         return launch.run()
 
@@ -97,8 +96,11 @@ class World:
         assert SECRET not in "\n".join((*self.said, *self.shown))
 
 
+WorldOf = Callable[[CloudPlan], World]
+
+
 @pytest.fixture
-def world_of(tmp_path: Path) -> Iterator[object]:
+def world_of(tmp_path: Path) -> Iterator[WorldOf]:
     clouds: list[Cloud] = []
 
     def make(plan: CloudPlan) -> World:
@@ -135,7 +137,7 @@ def world_of(tmp_path: Path) -> Iterator[object]:
             cloud.destroy_all()
 
 
-def test_a_good_day(world_of) -> None:
+def test_a_queue_is_done_on_one_vm_with_the_very_driverun_that_launched_it(world_of: WorldOf) -> None:
     world = world_of(CloudPlan())
     run_id = world.submit()
     launched = world.launch()
@@ -143,3 +145,99 @@ def test_a_good_day(world_of) -> None:
     assert world.run(run_id).state is RunState.SUCCEEDED
     world.check_no_vm_is_left()
     world.check_no_secret_got_out()
+    (unassigned,) = world.cloud.events("unassigned")
+    assert "/vms/gpu-t4-0/content/" in unassigned["driverun"], "it is not the wheel's that worked"
+    assert not list((world.folder / "workdir" / "colab").iterdir()), "notes of VMs that are gone"
+
+
+def test_a_queue_survives_refusals_a_lost_vm_and_exit_codes_that_lie(world_of: WorldOf) -> None:
+    plan = CloudPlan(
+        refusals={"T4": 2, "L4": 1},
+        machines=(
+            MachinePlan(power_cut_after=2),
+            MachinePlan(kernel_dies_after=2),  # `exec` ends with 0, and the VM stays
+            MachinePlan(sight=Sight.LOSES, sight_until=1),  # with 1, and the VM works on
+        ),
+    )
+    world = world_of(plan)
+    cut_id, whole_id = world.submit(), world.submit(again=True)
+    launched = world.launch("T4", "L4")
+
+    assert launched == Launched(end=End.DONE, vms=3), world.account()
+    asked = [each["argv"][-1] for each in world.cloud.events("called") if each["command"] == "new"]
+    assert asked[:4] == ["T4", "L4", "T4", "L4"]
+    assert [each["why"] for each in world.cloud.events("gone")] == [
+        "power cut",
+        "stopped",
+        "it gave itself back",
+    ]
+    cut, whole = world.run(cut_id), world.run(whole_id)
+    assert [cut.state, whole.state] == [RunState.SUCCEEDED] * 2
+    assert [len(cut.attempts), len(whole.attempts)] == [3, 1]
+    assert cut.state_sha256 == whole.state_sha256 is not None
+    world.check_no_vm_is_left()
+    world.check_no_secret_got_out()
+
+
+def test_a_client_that_hangs_is_not_waited_for_whether_its_vm_died_or_works_on(world_of: WorldOf) -> None:
+    plan = CloudPlan(
+        machines=(
+            MachinePlan(power_cut_after=2, sight=Sight.HANGS, sight_until=1),
+            MachinePlan(sight=Sight.HANGS, sight_until=1),
+        )
+    )
+    world = world_of(plan)
+    run_id = world.submit()
+    assert world.launch() == Launched(end=End.DONE, vms=2), world.account()
+    run = world.run(run_id)
+    assert run.state is RunState.SUCCEEDED
+    assert len(run.attempts) == 2, "a second VM was started although the first one's worker was alive"
+    world.check_no_vm_is_left()
+
+
+def test_a_sign_in_that_expires_while_a_vm_works_costs_neither_the_run_nor_a_vm(world_of: WorldOf) -> None:
+    world = world_of(CloudPlan(signed_out_from=("stop", 1)))
+    run_id = world.submit()
+    launched = world.launch()
+    assert launched == Launched(end=End.DONE, vms=1), world.account()
+    assert world.run(run_id).state is RunState.SUCCEEDED
+    assert any("to be sure: colab sessions" in line for line in world.said)
+    world.check_no_vm_is_left()
+
+
+def test_a_sign_in_that_expires_between_two_vms_leaves_the_run_for_another_time(world_of: WorldOf) -> None:
+    world = world_of(CloudPlan(machines=(MachinePlan(power_cut_after=1),), signed_out_from=("new", 2)))
+    run_id = world.submit()
+    launched = world.launch()
+    assert (launched.end, launched.vms, list(launched.left)) == (End.SIGNED_OUT, 1, [run_id]), world.account()
+    assert world.run(run_id).committed_step
+    world.check_no_vm_is_left()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 3)])
+def test_whoever_stops_the_command_gets_the_vm_back(
+    world_of: WorldOf, number: signal.Signals, code: int
+) -> None:
+    world = world_of(CloudPlan())
+    run_id = world.submit()
+    command = [sys.executable, "-m", "driverun", "--root", ROOT, "launch", "--gpu", "t4", "--colab"]
+    with subprocess.Popen(
+        [*command, str(world.cloud.executable())],
+        env=dict(world.here.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            end_s = world.here.clock.monotonic() + PATIENCE_S
+            while not any(world.cloud.checkpoints(each) for each in world.cloud.machines()):
+                assert world.here.clock.monotonic() < end_s, world.account()
+                world.here.clock.sleep(0.05)
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code, said
+    assert "giving the VM back" in said
+    world.check_no_vm_is_left()
+    assert world.run(run_id).committed_step, "what was committed is there for the next time"

@@ -13,6 +13,7 @@ def main(unassigned: Path, source: Path) -> None:
     Args:
         unassigned: the file that is written when the VM gives itself back.
     """
+
     def unassign() -> None:
         installed = sys.modules.get("driverun")
         part = unassigned.with_suffix(".part")
