@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ from driverun.execution.hardware import facts_of, strangers
 from driverun.execution.outcome import Outcome
 from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.sending import SendingStore
+from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, rest
+from driverun.execution.tasks import NotWaitedFor
 from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.trouble import Trouble
@@ -65,6 +68,7 @@ POLL_S = 0.1
 LOOK_AGAIN_S = 5.0  #: for a checkpoint that no listing shows yet
 COMMIT_POLL_S = 0.2
 HAND_OVER_S = 30.0  #: for a trainer to reach a step and put its state down
+UNTRAINED_S = 2.0  #: for one that is still on its way to its first step
 TERMINATE_S = 5.0  #: for a script that was sent SIGTERM
 #: For the last commits and the results while the root as a whole is the trouble, and nobody wants the worker to end ...
 PATIENCE_S = 12 * 3600.0
@@ -75,6 +79,9 @@ PACK_POLL_S = 3600.0  #: packs are made once, at the first turn
 PACK_PATIENCE_S = (
     30.0  #: for packs that are nearly done when the run is; nobody waits for them on a hand-over
 )
+
+
+_ABANDONED = Outcome(state=AttemptState.INTERRUPTED, reason="abandoned by a person", abandoned=True)
 
 
 class _Ended(Exception):
@@ -117,6 +124,7 @@ class Attempt:
                 reason="preparing",
             ),
         )
+        self._patient = StoppableClock(self._clock, context.stop)
         self._told = Told()
         self._machine = facts_of(context.machine)
         self._doing = "preparing"
@@ -144,6 +152,8 @@ class Attempt:
         beating = self._context.tasks.every(self._context.settings.heartbeat_s, self._beat, name="heartbeat")
         try:
             outcome = self._until_over()
+        except Abandoned:
+            outcome = _ABANDONED
         except _Ended as exc:
             outcome = exc.outcome
         except LostOwnership as exc:
@@ -164,9 +174,15 @@ class Attempt:
                 Failure(kind=type(exc).__name__, message=str(exc), traceback=traceback.format_exc())
             )
         finally:
-            beating.stop()
-        self._flush_texts()
-        self._finish(outcome)
+            beating.stop(unless=self._is_abandoned)
+        if not self._is_abandoned():
+            try:
+                self._unless_abandoned(self._flush_texts)
+                self._finish(outcome)
+            except Abandoned:
+                outcome = _ABANDONED
+        elif not outcome.superseded:
+            outcome = _ABANDONED
         moved_on = self._committing is not None and self._committing.newest is not None
         self._outcome = replace(outcome, moved_on=moved_on)
         return self._outcome
@@ -208,20 +224,22 @@ class Attempt:
         if self._watch.cancel_requested:
             return Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person")
         with self._context.workdir.attempt(self._key) as folders:
-            request, restored = self._prepare(folders)
+            request, restored = self._prepared(folders)
             self._watch.look()
+            self._raise_if_over()
             packing = [
-                self._context.tasks.every(PACK_POLL_S, packer.work, name="pack") for packer in self._packers
+                self._context.tasks.every(PACK_POLL_S, self._quietly(packer.work), name="pack")
+                for packer in self._packers
             ]
             try:
                 exit_ = self._train(folders, request, restored)
                 return self._conclude(folders, exit_)
             finally:
-                is_asked = self._context.stop.stop is not None or self._watch.lost is not None
+                patience_s = 0.0 if self._is_urgent() else PACK_PATIENCE_S
                 for packer in self._packers:
-                    packer.stop(patience_s=0.0 if is_asked else PACK_PATIENCE_S)
+                    packer.stop(patience_s=patience_s)
                 for task in packing:
-                    task.stop()
+                    task.stop(unless=self._is_urgent)
 
     def _earlier_results(self) -> Outcome | None:
         """What an attempt before this one finished without living to say so."""
@@ -245,8 +263,55 @@ class Attempt:
     _results: ResultsRef | None = None
     _outputs_sha256: str | None = None
 
+    # How it ends early.
+
+    def _is_abandoned(self) -> bool:
+        return self._context.stop.abandon
+
+    def _is_urgent(self) -> bool:
+        """Somebody asked for the end, or the run is another's: only what has to be kept is worth waiting for."""
+        return self._context.stop.stop is not None or self._watch.lost is not None
+
+    def _unless_abandoned(self, act: Callable[[], T]) -> T:
+        """What `act` gives. Raises Abandoned as soon as a person has asked twice, whatever it is waiting for."""
+        try:
+            return self._context.tasks.wait_for(act, unless=self._is_abandoned)
+        except NotWaitedFor as exc:
+            raise Abandoned from exc
+
+    def _quietly(self, act: Callable[[], object]) -> Callable[[], None]:
+        """For what is done beside: that the root is asked nothing more is no news there."""
+
+        def acting() -> None:
+            with suppress(Abandoned):
+                act()
+
+        return acting
+
+    def _raise_if_over(self) -> None:
+        """Raise what ends the attempt while there is nothing yet that has to be kept."""
+        if self._watch.lost is not None:
+            raise self._watch.lost
+        if self._watch.cancel_requested:
+            raise _Ended(Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person"))
+        if self._is_abandoned():
+            raise Abandoned
+        if self._context.stop.stop is not None:
+            raise _Ended(Outcome(state=AttemptState.INTERRUPTED, reason=self._context.stop.stop.value))
+
+    def _prepared(self, folders: AttemptFolders) -> tuple[TrainingRequest, Restored | None]:
+        """As `_prepare`, which a large file may hold up for long; nothing is lost when it is left to itself."""
+        try:
+            return self._context.tasks.wait_for(
+                lambda: self._prepare(folders),
+                unless=lambda: self._is_urgent() or self._watch.cancel_requested,
+            )
+        except (NotWaitedFor, StopAsked) as exc:
+            self._raise_if_over()
+            raise AssertionError("it was left for a reason") from exc
+
     def _prepare(self, folders: AttemptFolders) -> tuple[TrainingRequest, Restored | None]:
-        say = self._context.say
+        say = self._say_while_at_work
         code_files = unpack_code(self._store, self._code_sha256, folders.work)
         data: dict[str, str] = {}
         for source in self._spec.data:
@@ -286,12 +351,7 @@ class Attempt:
 
     def _on_progress(self, tell: OnProgress, progress: Transferred) -> None:
         """Show how far the data are; raises what ends the attempt, which cannot wait for the last of them."""
-        if self._watch.lost is not None:
-            raise self._watch.lost
-        if self._watch.cancel_requested:
-            raise _Ended(Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person"))
-        if self._context.stop.stop is not None:
-            raise _Ended(Outcome(state=AttemptState.INTERRUPTED, reason=self._context.stop.stop.value))
+        self._raise_if_over()
         self._doing = f"bringing data: {progress}"
         tell(progress)
 
@@ -310,7 +370,7 @@ class Attempt:
             )
             if any(info.step is not None and info.step >= wanted for info in found):
                 return
-            self._clock.sleep(LOOK_AGAIN_S)
+            self._patient.sleep(LOOK_AGAIN_S)
 
     def _request(
         self,
@@ -397,6 +457,7 @@ class Attempt:
             fits=restored.fits if restored is not None else (),
             clock=self._clock,
             say=say,
+            is_ending=self._is_urgent,
         )
         self._name_strangers()
         self._board = ProgressBoard(spool.progress)
@@ -411,15 +472,15 @@ class Attempt:
         )
         tasks = self._context.tasks
         beside = [
-            tasks.every(COMMIT_POLL_S, self._committing.commit_pending, name="commit"),
-            tasks.every(COMMIT_POLL_S, self._flush_due_texts, name="texts"),
+            tasks.every(COMMIT_POLL_S, self._quietly(self._committing.commit_pending), name="commit"),
+            tasks.every(COMMIT_POLL_S, self._quietly(self._flush_due_texts), name="texts"),
         ]
         try:
             exit_ = self._watch_over(trainer, events)
         finally:
             trainer.kill()
             for task in beside:
-                task.stop()
+                task.stop(unless=self._is_abandoned)
         trainer.close()
         self._take_events(events)
         return exit_
@@ -457,6 +518,11 @@ class Attempt:
                 asked_at_s = clock.monotonic()
                 self._doing = "handing over"
                 trainer.hand_over()
+                for packer in self._packers:
+                    packer.stop()  # the line is wanted for the checkpoint
+            elif asked_at_s is not None and self._trained_s is None:
+                if clock.monotonic() - asked_at_s > UNTRAINED_S:
+                    trainer.kill()  # it has not made a step, so there is nothing to put down
             elif asked_at_s is not None and clock.monotonic() - asked_at_s > HAND_OVER_S:
                 if terminated_at_s is None:
                     terminated_at_s = clock.monotonic()
@@ -472,8 +538,8 @@ class Attempt:
         if self._watch.cancel_requested:
             return Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person")
         if stop.abandon:
-            return Outcome(state=AttemptState.INTERRUPTED, reason="abandoned by a person")
-        self._doing = "committing"
+            return _ABANDONED
+        self._doing = "committing" if stop.stop is None else "handing over"
         self._persist(
             self._committing.drain if self._committing else lambda: None, what="the last checkpoint"
         )
@@ -513,12 +579,18 @@ class Attempt:
             ),
             what="the results",
         )
-        self._results = self._persist(
-            lambda: confirmed_results(
-                self._store, self._clock, self._key, published.created_at, self._watch.claims
-            ),
-            what="the results",
-        )
+        try:
+            self._results = self._persist(
+                lambda: confirmed_results(
+                    self._store, self._patient, self._key, published.created_at, self._watch.claims
+                ),
+                what="the results",
+            )
+        except StopAsked:
+            return Outcome(
+                state=AttemptState.INTERRUPTED,
+                reason="finished, its results are on the root; the next worker makes sure of them and says so",
+            )
         return Outcome(state=AttemptState.SUCCEEDED, reason="")
 
     def _persist(self, act: Callable[[], T], *, what: str) -> T:
@@ -529,7 +601,7 @@ class Attempt:
         retry_s = RETRY_S
         while True:
             try:
-                done = act()
+                done = self._unless_abandoned(act)
                 trouble.over(f"{what}: the root lets us go on")
                 return done
             except (LostOwnership, SpoolError):
@@ -544,9 +616,15 @@ class Attempt:
                 if is_over or self._context.stop.abandon:
                     raise
                 trouble.met(exc, f"{what}: not on the root yet, this worker keeps trying: {exc}")
-                self._clock.sleep(retry_s)
+                self._rest(retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
                 self._context.tasks.turn()
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep so long; shorter where somebody asks for something meanwhile."""
+        stop = self._context.stop
+        before = stop.stop
+        rest(self._clock, seconds, unless=lambda: stop.abandon or stop.stop is not before)
 
     def _of_this_machine(self, exc: OSError) -> Outcome:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -575,13 +653,15 @@ class Attempt:
 
     def _beat(self) -> None:
         key, beat = self._key, self._keeper.record.beat + 1
+        if self._is_abandoned():
+            return
         try:
             with on_behalf_of(f"heartbeat {beat} of {key.number}.{key.worker}"):
                 self._watch.look()
                 self._keeper.beat(**{**self._changes(), "reason": self._doing})
             self._beat_trouble.over("the heartbeat is back")
-        except LostOwnership:
-            return  # the attempt's own thread finds it in the watch
+        except (LostOwnership, Abandoned):
+            return  # the attempt's own thread finds out by itself
         except StoreError as exc:
             self._beat_trouble.met(exc, f"no heartbeat for now: {exc}")
 
@@ -634,6 +714,11 @@ class Attempt:
             if self._doing == "starting the training process":
                 self._doing = "training"
             self._beat()  # where it took up is on the root before anything can happen to it
+
+    def _say_while_at_work(self, text: str) -> None:
+        """For what may be left to itself: nobody wants to hear of it any more."""
+        if self._outcome is None:
+            self._context.say(text)
 
     def _take_line(self, line: str) -> None:
         self._log.append(line + "\n")

@@ -45,6 +45,7 @@ class SnapshotCommitter:
         fits: Sequence[FitRef],
         clock: Clock,
         say: Callable[[str], None],
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start idle.
 
@@ -52,6 +53,7 @@ class SnapshotCommitter:
             sending: the store that `committer` writes to.
             claims: all known claims of the run, for retention.
             fits: the finished fits that the attempt took up, which its checkpoints stand on.
+            is_ending: whether the attempt is to hand over, so that nothing is done which the next one can do.
         """
         self._committer = committer
         self._retention = retention
@@ -62,6 +64,7 @@ class SnapshotCommitter:
         self._fits = list(fits)
         self._clock = clock
         self._say = say
+        self._is_ending = is_ending
         self._sequence = -1
         self._buffers: Path | None = None
         self._pending = False
@@ -154,6 +157,8 @@ class SnapshotCommitter:
         self._trouble.over(
             f"the root takes checkpoints again: step {committed.manifest.header.step} is there"
         )
+        if self._is_ending():
+            return
         with on_behalf_of(f"sweep {self._name(committed.manifest.header)}"):
             swept = self._retention.apply(claims=self._claims(), resume_after=self._resume_after)
         for problem in swept.problems:

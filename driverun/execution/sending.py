@@ -6,12 +6,12 @@ import io
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path, PosixPath
 from typing import IO, Any
 
 from driverun.checkpoints.pack import PACK_BYTES
 from driverun.clock import Clock
+from driverun.execution.passing import PassingStore
 from driverun.execution.viewing import Sending
 from driverun.storage.base import ObjectInfo, ObjectStore
 
@@ -37,11 +37,11 @@ class _Sent(PosixPath):
             return 0
 
 
-class SendingStore:
+class SendingStore(PassingStore):
     """Passes everything on to `inner`, and knows how far the files of one commit are."""
 
     def __init__(self, inner: ObjectStore, clock: Clock) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._clock = clock
         self._turn = threading.Lock()
         self._expected_bytes: int | None = None  # None: no commit is on its way
@@ -101,39 +101,3 @@ class SendingStore:
             if took_s > 0:
                 self._bytes_per_s = size_bytes / took_s
         return info
-
-    # The rest of the seam.
-
-    @property
-    def listing_lag_s(self) -> float:
-        return self._inner.listing_lag_s
-
-    @property
-    def location(self) -> str:
-        return self._inner.location
-
-    def now(self) -> datetime:
-        return self._inner.now()
-
-    def replace(
-        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
-    ) -> ObjectInfo:
-        return self._inner.replace(path, content, properties=properties)
-
-    def read(self, path: str) -> bytes:
-        return self._inner.read(path)
-
-    def download(self, path: str, target: Path) -> ObjectInfo:
-        return self._inner.download(path, target)
-
-    def stat(self, path: str) -> ObjectInfo:
-        return self._inner.stat(path)
-
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-        return self._inner.list(folder, recursive=recursive)
-
-    def delete(self, path: str) -> None:
-        self._inner.delete(path)
-
-    def ensure_folder(self, path: str) -> None:
-        self._inner.ensure_folder(path)

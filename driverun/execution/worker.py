@@ -6,7 +6,7 @@ import difflib
 import enum
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
@@ -18,10 +18,11 @@ from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.intake import Discovery, job_names
 from driverun.execution.outcome import Outcome
+from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, WishKind
+from driverun.runs.layout import JOBS, AttemptKey, WishKind
 from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
@@ -89,9 +90,11 @@ class Worker:
             by: in whose name runs are made of jobs that were found.
             jobs: names of jobs, or ids of runs, to which it keeps; none: all there are.
         """
+        context = replace(context, store=abandonable(context.store, context.stop))
         self._context = context
         self._store = context.store
         self._clock = context.clock
+        self._patient = StoppableClock(context.clock, context.stop)
         self._ledger = Ledger(self._store)
         self._watch = LeaseWatch(self._store, self._clock)
         self._jobs = frozenset(name.removeprefix(f"{JOBS}/").rstrip("/") for name in jobs)
@@ -128,7 +131,19 @@ class Worker:
         if self._context.machine.no_gpu:
             self._context.say(f"no GPU is used: {self._context.machine.no_gpu}")
         self._context.workdir.sweep()
-        self._require_jobs()
+        try:
+            self._require_jobs()
+            self._work(mode, worked)
+        except Abandoned:
+            self._context.say(
+                "abandoned: nothing more is sent. What was committed stands; another worker goes on from there"
+                f" once {self._context.settings.lease_s:g} s have passed without a sign of life"
+            )
+        worked.stop = self._context.stop.stop
+        self._waiting = ""
+        return worked
+
+    def _work(self, mode: Mode, worked: Worked) -> None:
         while not self._is_time_up():
             try:
                 is_done = self._turn(mode, worked)
@@ -137,14 +152,19 @@ class Worker:
                     raise
                 self._waiting = "the root is out of reach"
                 self._context.say(f"the root is out of reach, looking again in {OUT_OF_REACH_S:g} s: {exc}")
-                self._clock.sleep(OUT_OF_REACH_S)
+                self._rest(OUT_OF_REACH_S)
                 continue
             if is_done:
                 break
-        worked.stop = self._context.stop.stop
         self._note_left(worked)
-        self._waiting = ""
-        return worked
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep so long; shorter where somebody asks to stop, or this runtime's time is up before."""
+        rest(
+            self._clock,
+            min(seconds, max(0.0, self._left_s())),
+            unless=lambda: self._context.stop.stop is not None,
+        )
 
     def view(self) -> WorkerView:
         """What it is at; asks the root nothing, and may be called from any thread at any time."""
@@ -182,7 +202,7 @@ class Worker:
             if not unknown or self._context.stop.stop is not None:
                 return
             if lag_s is not None:
-                self._clock.sleep(lag_s)  # it may have been put there a moment ago
+                self._rest(lag_s)  # it may have been put there a moment ago
         near = difflib.get_close_matches(unknown[0], sorted(known), n=3, cutoff=0.5)
         hint = f" Did you mean {', '.join(near)}?" if near else " See what there is with `driverun status`."
         raise UsageError(
@@ -196,7 +216,6 @@ class Worker:
         with on_behalf_of(f"look {self._looks} of {self._context.worker}"):
             choice, derived, soonest_s = self._look(worked)
         if choice.run_id is not None:
-            self._waiting = ""
             outcome = self._take_up(choice.run_id)
             if outcome is not None:
                 worked.outcomes[choice.run_id] = outcome
@@ -208,7 +227,7 @@ class Worker:
             if waiting_s is None:
                 return True
             self._waiting = "making sure that the listings show all there is"
-        self._clock.sleep(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
+        self._rest(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
         return False
 
     def _hold_back(self, run_id: str, outcome: Outcome, mode: Mode) -> None:
@@ -413,7 +432,14 @@ class Worker:
     def _take_up(self, run_id: str) -> Outcome | None:
         context = self._context
         evidence = self._ledger.runs[run_id]
-        won = claim_run(self._store, run_id, evidence, context.worker, context.process, self._clock)
+        number = evidence.highest_number + 1
+        self._waiting = f"claims {run_id}, and waits until every other worker can see that"
+        try:
+            won = claim_run(self._store, run_id, evidence, context.worker, context.process, self._patient)
+        except StopAsked:
+            assert context.stop.stop is not None, "that is what it says"
+            key = AttemptKey(run_id=run_id, number=number, worker=context.worker)
+            return self._give_up(key, AttemptState.INTERRUPTED, context.stop.stop.value)
         if won is None:
             context.say(f"{run_id}: another worker was first")
             return None
@@ -434,7 +460,9 @@ class Worker:
             frozenset(claim.key for claim in evidence.claims),
         )
         if before.state in (RunState.CANCELLED, RunState.FAILED):
-            return self._give_up(won.key, before)
+            is_cancelled = before.state is RunState.CANCELLED
+            state = AttemptState.CANCELLED if is_cancelled else AttemptState.FAILED
+            return self._give_up(won.key, state, before.reason)
         attempt = Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before)
         self._attempt = attempt
         try:
@@ -453,11 +481,8 @@ class Worker:
         self._seen = tuple(now if run.run_id == ended.run_id else run for run in self._seen)
         self._finished = (*self._finished, ended)
 
-    def _give_up(self, key: object, before: Derived) -> Outcome:
-        """The run was over before the claim was there: say so, so that nobody waits for it."""
-        from driverun.runs.layout import AttemptKey
-
-        assert isinstance(key, AttemptKey)
+    def _give_up(self, key: AttemptKey, state: AttemptState, reason: str) -> Outcome:
+        """Nothing comes of the claim: say so, so that nobody waits for it."""
         now = self._clock.now()
         keeper = RecordKeeper(
             self._store,
@@ -467,17 +492,17 @@ class Worker:
                 number=key.number,
                 worker=key.worker,
                 process=self._context.process,
-                state=AttemptState.RUNNING,
+                state=state,
                 beat=0,
                 started_at=now,
                 updated_at=now,
+                ended_at=now,
+                reason=reason,
                 lease_s=self._context.settings.lease_s,
             ),
         )
         keeper.create()
-        state = AttemptState.CANCELLED if before.state is RunState.CANCELLED else AttemptState.FAILED
-        keeper.finish(state, reason=before.reason)
-        return Outcome(state=state, reason=before.reason)
+        return Outcome(state=state, reason=reason)
 
     def _until_deadline(self) -> _Deadline:
         return _Deadline(self._context, self._deadline_s)

@@ -196,17 +196,28 @@ def test_a_deaf_job_is_killed_after_the_grace_and_its_newest_snapshot_is_committ
     assert run.committed_step == newest
 
 
-def test_who_asks_twice_does_not_wait_for_a_commit(world: World) -> None:
+def test_who_asks_twice_is_asked_for_nothing_more_and_the_run_goes_on_elsewhere(world: World) -> None:
     run_id = world.job()
+    store = FaultyStore(world.store)
+    counted: list[int] = []
 
     def ask() -> None:
         world.stop.ask(Stop.USER)
         world.stop.ask(Stop.USER)
+        counted.append(len(store.operations))
 
-    world.worker(start=watched(world, once_at(4, ask))).work(Mode.UNTIL_EMPTY)
+    worked = world.worker(store, start=watched(world, once_at(4, ask))).work(Mode.UNTIL_EMPTY)
+    assert [len(store.operations)] == counted
+    assert worked.stop is Stop.USER
+    assert worked.outcomes[run_id].abandoned
+    assert said(world, "abandoned: nothing more is sent")
+
+    world.stop = type(world.stop)()
+    world.power_cut()
+    world.work()
     run = world.client.run(run_id)
-    assert run.state is RunState.INTERRUPTED
-    assert run.reason == "abandoned by a person"
+    assert run.state is RunState.SUCCEEDED
+    assert run.attempts[1].first_step == 3
 
 
 # Wishes.
