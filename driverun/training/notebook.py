@@ -143,7 +143,6 @@ def _run_cell(shell: Any, cell: CodeCell, recorder: Recorder) -> None:
     recorder.begin(cell.index)
     shell.execution_count = cell.number  # also after a cell that counted for several
     ended = shell.run_cell(cell.source, store_history=True)
-    recorder.end()
     exc = ended.error_before_exec or ended.error_in_exec
     if exc is None:
         return

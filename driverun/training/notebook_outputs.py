@@ -15,7 +15,6 @@ from driverun.training.notebook_file import Notebook, Output, executed, outputs_
 #: A progress bar draws its line again and again: what a terminal shows of it in the end is kept.
 _DRAWN_OVER = re.compile(r"[^\n]*\r(?=[^\n])")
 _RUBBED_OUT = re.compile(r"[^\n\b]\x08")
-_EPOCH = re.compile(r"Epoch \d+/\d+")
 MOST_LINES = 20_000  #: of one stream between two other outputs; the log has all of them
 _OWN_LINE = "driverun: "  #: how a line of driverun's own begins, which an uninterrupted run may not have
 
@@ -29,21 +28,16 @@ class Recorder:
         self._index = -1
         self._is_open = False
         self._clear_next = False
-        self._taken_up = False
         self._lock = threading.RLock()
+        self._own = _OwnLines()
         self._shown: dict[str, list[Output]] = {}  # by display id, to be updated
 
     def begin(self, index: int) -> None:
         """From now on outputs are those of the cell `index`."""
         with self._lock:
             self._index, self._is_open = index, True
-            self._clear_next = self._taken_up = False
+            self._clear_next = False
             self._outputs[index] = []
-
-    def end(self) -> None:
-        """The cell has ended; what threads of it still write is its output, too."""
-        with self._lock:
-            self._taken_up = False
 
     def close(self) -> None:
         """Nothing that comes later is an output of the notebook."""
@@ -52,10 +46,10 @@ class Recorder:
     def stream(self, name: str, text: str) -> None:
         """Text that was written to `stdout` or `stderr`."""
         with self._lock:
+            if name == "stderr":
+                text = self._own.without(text)
             if not text or not self._is_open:
                 return
-            if self._taken_up:
-                self._taken_up = self._undo_epoch(name, text)
             outputs = self._current()
             last = outputs[-1] if outputs else None
             if last is None or last["output_type"] != "stream" or last["name"] != name:
@@ -64,7 +58,8 @@ class Recorder:
             lines: list[str] = last["text"]
             begun = lines.pop() if lines and not lines[-1].endswith("\n") else ""
             lines += _lines_of(_as_shown(begun + text))
-            del lines[MOST_LINES:]
+            if len(lines) > MOST_LINES:
+                lines[MOST_LINES:] = ["[the rest is in the log of the run]\n"]
 
     def display(
         self,
@@ -112,11 +107,7 @@ class Recorder:
     def document(self) -> bytes:
         """The notebook with its outputs up to now."""
         with self._lock:
-            kept = {
-                index: [output for each in outputs if (output := _without_own_lines(each)) is not None]
-                for index, outputs in self._outputs.items()
-            }
-            return executed(self._notebook, kept, reached=self._index)
+            return executed(self._notebook, self._outputs, reached=self._index)
 
     def take_up(self, document: bytes) -> None:
         """Go on from the outputs that stood in `document` when an earlier attempt was where this one is now."""
@@ -125,7 +116,6 @@ class Recorder:
             for index, outputs in saved.items():
                 if index <= self._index:
                     self._outputs[index] = [_in_lines(output) for output in outputs]
-            self._taken_up = self._index in saved
 
     def _current(self) -> list[Output]:
         if self._clear_next:
@@ -138,24 +128,23 @@ class Recorder:
             if self._is_open:
                 self._current().append(output)
 
-    def _undo_epoch(self, name: str, text: str) -> bool:
-        """Take back the beginning of the epoch that is now told of once more; whether it may still come.
 
-        Keras writes `Epoch 3/5` before the rest of the interrupted epoch, as it did before the whole of it.
-        """
-        if name != "stdout" or not text.strip():
-            return True
-        found = _EPOCH.match(text.lstrip())
-        if found is not None:
-            for output in reversed(self._current()):
-                if output["output_type"] != "stream" or output["name"] != name:
-                    continue
-                lines: list[str] = output["text"]
-                places = [at for at, line in enumerate(lines) if line.strip() == found[0]]
-                if places:
-                    del lines[places[-1] :]
-                break
-        return False
+class _OwnLines:
+    """Leaves out what driverun says to the log: an uninterrupted run says less."""
+
+    def __init__(self) -> None:
+        self._at_start = True
+        self._inside = False
+
+    def without(self, text: str) -> str:
+        kept = []
+        for line in _lines_of(text):
+            if self._at_start:
+                self._inside = line.startswith(_OWN_LINE)
+            if not self._inside:
+                kept.append(line)
+            self._at_start = line.endswith("\n")
+        return "".join(kept)
 
 
 class RecordingStream(io.TextIOBase):
@@ -216,14 +205,6 @@ def _lines_of(text: str) -> list[str]:
     lines = [f"{line}\n" for line in text.split("\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
-
-
-def _without_own_lines(output: Output) -> Output | None:
-    """The output as it is written; None if it is nothing but what driverun had to say."""
-    if output["output_type"] != "stream":
-        return output
-    lines = [line for line in output["text"] if output["name"] != "stderr" or not line.startswith(_OWN_LINE)]
-    return {**output, "text": lines} if lines else None
 
 
 def _in_lines(output: Output) -> Output:

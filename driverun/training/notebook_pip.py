@@ -78,7 +78,7 @@ def main(target: Path, arguments: Sequence[str]) -> int:
         _say("the packages of this machine are not the job's to remove; nothing was changed")
         return 0
     if command != "install" or any(_is_option(argument, _OF_ITS_OWN) for argument in rest):
-        return _pip(arguments)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "pip", *arguments])
     left_out = [argument for argument in rest if argument in _IGNORED]
     if left_out:
         _say(f"{' '.join(left_out)} is left out: a job has packages of its own, beside those of this machine")

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
-import textwrap
+import random
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
 
-from driverun.spool.events import EventKind
-from tests.training.processes import Ended, Job
+from tests.training.notebooks import notebook_job, outputs, run_cells, text, write_cells
+from tests.training.processes import Job
 
 PNG = b"\x89PNG"
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    job = Job(tmp_path / "job")
-    job.ask(entrypoint_kind="notebook", entrypoint="train.ipynb")
-    return job
-
-
-def run_cells(job: Job, *sources: str, **changes: Any) -> Ended:
-    write_cells(job, *sources)
-    return job.run(**changes)
-
-
-def write_cells(job: Job, *sources: str) -> None:
-    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "metadata": {}, "source": ["# A title"]}]
-    for source in sources:
-        lines = textwrap.dedent(source).strip("\n").splitlines(keepends=True)
-        old = [{"output_type": "stream", "name": "stdout", "text": ["from an earlier day"]}]
-        cells.append(
-            {"cell_type": "code", "metadata": {}, "execution_count": 99, "outputs": old, "source": lines}
-        )
-    metadata = {
-        "colab": {"provenance": []},
-        "kernelspec": {"name": "python3", "display_name": "Python 3"},
-        "language_info": {"name": "python"},
-    }
-    job.write(
-        "train.ipynb", json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 0})
-    )
-
-
-def outputs(job: Job) -> list[list[dict[str, Any]]]:
-    """The outputs of each code cell, from the executed notebook, which is a valid one."""
-    notebook = nbformat.read(job.work / "train.executed.ipynb", as_version=4)
-    nbformat.validate(notebook)
-    return [list(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def text(found: list[dict[str, Any]], name: str = "stdout") -> str:
-    return "".join(
-        output["text"] for output in found if output["output_type"] == "stream" and output["name"] == name
-    )
+    return notebook_job(tmp_path / "job")
 
 
 def test_cells_run_in_order_in_one_main_module(job: Job) -> None:
@@ -110,3 +69,180 @@ def test_a_failing_cell_ends_the_run_and_is_named(job: Job) -> None:
     assert second[-1]["ename"] == "ValueError"
     assert "too deep" in "\n".join(second[-1]["traceback"])
     assert third == []
+
+
+def test_commands_of_the_system_print_into_the_cell(job: Job) -> None:
+    (job.work / "sub").mkdir()
+    ended = run_cells(
+        job,
+        """
+        name = "world"
+        !echo hello {name} $name
+        !echo wrong >&2; exit 3
+        print(_exit_code)
+        """,
+        """
+        lines = !printf 'a\\nb\\n'
+        print(lines, lines.n)
+        !cat
+        """,
+        "%%bash\necho from bash\npwd",
+        "%env RATE=0.5\n!echo $RATE",
+        "%cd sub\n!pwd",
+        "%%shell\necho from colab",
+        "!sleep 1000 &\nprint('at once')",
+    )
+    ended.assert_finished()
+    first, second, third, fourth, fifth, sixth, seventh = outputs(job)
+    assert text(first) == "hello world world\nwrong\n3\n"
+    assert text(second) == "['a', 'b'] a\nb\n"
+    assert text(third) == f"from bash\n{job.work}\n"
+    assert text(fourth) == "env: RATE=0.5\n0.5\n"
+    assert text(fifth).splitlines()[-1] == str(job.work / "sub")
+    assert text(sixth) == "from colab\n"
+    assert text(seventh) == "at once\n"
+
+
+def test_rich_outputs_are_in_the_notebook_and_as_text_in_the_log(job: Job) -> None:
+    ended = run_cells(
+        job,
+        """
+        from IPython.display import HTML, clear_output
+        display(HTML("<b>bold</b>"))
+        handle = display({"step": 1}, display_id=True)
+        print("between")
+        handle.update({"step": 2})
+        """,
+        "%%html\n<i>slanted</i>",
+        "%%javascript\nalert(1)",
+        "print('old')\nclear_output()\nprint('new')",
+        "print('old')\nclear_output(wait=True)\nprint('new')",
+        "%%time\nprint('timed')",
+        "print?",
+    )
+    ended.assert_finished()
+    first, html, script, cleared, replaced, timed, asked = outputs(job)
+    assert [output["output_type"] for output in first] == ["display_data", "display_data", "stream"]
+    assert first[0]["data"]["text/html"] == "<b>bold</b>"
+    assert first[1]["data"]["text/plain"] == "{'step': 2}"
+    assert html[0]["data"]["text/html"] == "<i>slanted</i>\n"
+    assert script[0]["data"]["application/javascript"] == "alert(1)\n"
+    assert text(cleared) == text(replaced) == "new\n"
+    assert text(timed).startswith("timed\nCPU times:")
+    assert "text/plain" in asked[0]["data"]
+    assert "<IPython.core.display.HTML object>" in ended.text.splitlines()
+
+
+@pytest.mark.parametrize("first", ["%matplotlib inline", "", "%matplotlib notebook", "%pylab inline"])
+def test_a_plot_is_an_image_without_a_display(job: Job, first: str) -> None:
+    ended = run_cells(
+        job,
+        first or "pass",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2, 4]);",
+        "plt.figure(figsize=(1, 1))\nplt.plot([1])\nplt.show()\nprint('shown')",
+    )
+    ended.assert_finished()
+    for cell in outputs(job)[1:]:
+        (plot,) = [output for output in cell if output["output_type"] == "display_data"]
+        assert base64.b64decode(plot["data"]["image/png"]).startswith(PNG)
+    assert "<Figure size 100x100 with 1 Axes>" in ended.text
+
+
+def test_without_matplotlib_setting_it_up_does_no_harm(job: Job) -> None:
+    ended = run_cells(
+        job, "import sys\nsys.modules['matplotlib'] = None", "%matplotlib inline\nprint('went on')"
+    )
+    ended.assert_finished()
+    assert text(outputs(job)[1]) == (
+        "driverun: matplotlib is not installed on this machine, so there is nothing to set up for plots\nwent on\n"
+    )
+
+
+def test_a_progress_bar_is_kept_as_it_looks_in_the_end(job: Job) -> None:
+    run_cells(
+        job,
+        """
+        import sys
+        for at in range(3):
+            sys.stdout.write("\\b" * 4 + f"\\r{at + 1}/3 " + "#" * at)
+        print()
+        for at in range(3):
+            print(f"{at}%", end="\\r", file=sys.stderr)
+        print("done", end="\\r\\n")
+        """,
+    ).assert_finished()
+    (cell,) = outputs(job)
+    assert text(cell) == "3/3 ##\ndone\n"
+    assert text(cell, "stderr") == "2%\r"
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("input('name? ')", "input()"),
+        ("from getpass import getpass\ngetpass()", "getpass()"),
+        ("breakpoint()", "breakpoint()"),
+        ("try:\n    1 / 0\nexcept ZeroDivisionError:\n    pass\n%debug", "%debug"),
+    ],
+)
+def test_what_waits_for_a_person_fails_and_says_why(job: Job, source: str, what: str) -> None:
+    ended = run_cells(job, "pass", source)
+    assert ended.failure["kind"] == "EOFError"
+    assert ended.failure["message"].startswith(f"cell 2: {what} waits for a person, and nobody is there")
+    assert "params:" in ended.failure["message"]
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("exit()", 0), ("quit", 0), ("import sys\nsys.exit()", 0), ("raise SystemExit(3)", 3)],
+)
+def test_a_cell_may_end_the_run(job: Job, source: str, code: int) -> None:
+    ended = run_cells(job, "print('begun')", source, "print('never')")
+    assert ended.code == code
+    assert ended.text.splitlines()[0] == "begun"
+    assert "never" not in ended.text
+    assert text(outputs(job)[0]) == "begun\n"
+
+
+def test_syntax_errors_and_unknown_magics_are_told(job: Job) -> None:
+    ended = run_cells(job, "x = = 1")
+    assert ended.failure["kind"] == "SyntaxError"
+    assert 'File "<train.ipynb cell 1>", line 1' in ended.failure["traceback"]
+    assert outputs(job)[0][0]["ename"] == "SyntaxError"
+
+
+def test_an_unknown_magic_is_told(job: Job) -> None:
+    ended = run_cells(job, "%nosuchmagic")
+    assert "nosuchmagic" in ended.failure["message"]
+
+
+def test_the_generators_are_those_of_a_script_with_this_seed(job: Job) -> None:
+    ended = run_cells(job, "import random\nprint(random.random())")
+    assert float(ended.text) == random.Random(7).random()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot read the notebook train.ipynb: it is not JSON"),
+        ("{}", "cannot run train.ipynb: it is no notebook of format 4"),
+    ],
+)
+def test_a_file_that_is_no_notebook_is_told(job: Job, content: str, words: str) -> None:
+    job.write("train.ipynb", content)
+    assert job.run().failure["message"].startswith(words)
+
+
+def test_without_ipython_it_is_told_what_to_install(job: Job) -> None:
+    job.write("IPython.py", "raise ModuleNotFoundError('No module named IPython', name='IPython')")
+    ended = run_cells(job, "print(1)")
+    assert ended.failure["message"].startswith("cannot run train.ipynb: IPython is not installed")
+    assert "pip install 'driverun[notebook]'" in ended.failure["message"]
+
+
+def test_a_name_that_is_taken_by_the_job_is_left_alone(job: Job) -> None:
+    write_cells(job, "print(1)")
+    job.write("train.executed.ipynb", "{}")
+    job.run(code_files={"train.ipynb": "0" * 64, "train.executed.ipynb": "0" * 64}).assert_finished()
+    assert (job.work / "train.executed.ipynb").read_text() == "{}"
+    assert (job.work / "train.executed.executed.ipynb").is_file()
