@@ -5,12 +5,13 @@ PYTHON_IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 COLAB := ../shared/colab
 
-.PHONY: help demo test check colab bench clean
+.PHONY: help demo test check colab notebook bench clean
 help:
 	@echo 'make demo                 train jobs/digits through three power cuts, compare with an untouched run'
 	@echo 'make test                 run the tests                (ARGS="-k resume -x" goes to pytest)'
 	@echo 'make check                ruff, mypy --strict'
 	@echo 'make colab                driverun among the packages of Colab: nothing changes, tests pass (constraints in $(COLAB))'
+	@echo 'make notebook             write notebooks/driverun.ipynb anew, from its source in the package'
 	@echo 'make bench BENCH=<name>   run benchmarks/<name>.py     (ARGS="..." goes to it)'
 	@echo 'make clean                remove the environment, the caches and the root of the demo'
 	@echo 'PYTHON=python3.12 make …  use this interpreter for the environment'
@@ -35,6 +36,9 @@ check: $(READY)
 # One image after the other, some three minutes each. A Python or constraints that are not here are said loudly, and passed over.
 colab: $(READY)
 	$(PYTHON_IN) .ci/colab.py --constraints '$(COLAB)' $(ARGS)
+
+notebook: $(READY)
+	$(PYTHON_IN) -m driverun.launchers.notebook > notebooks/driverun.ipynb
 
 bench: $(READY)
 	@test -f 'benchmarks/$(BENCH).py' || { \

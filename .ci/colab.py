@@ -37,9 +37,19 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 WORK = CHECKOUT / "build" / "colab"
 # Not `s3`: s3fs is not in the image, and each of its releases wants one of fsspec, so pip would move that.
-EXTRAS = ("drive", "tensorflow", "https", "gs", "hf")
+EXTRAS = ("drive", "tensorflow", "https", "gs", "hf", "notebook")
 TELLING = ("pydrive2", "cryptography", "pyopenssl", "google-auth", "httplib2", "tensorflow", "keras", "numpy")
-TESTERS = ("pytest", "pytest-mock", "jsonschema", "pydrive2[fsspec]")
+TESTERS = (
+    "pytest",
+    "pytest-mock",
+    "jsonschema",
+    "pydrive2[fsspec]",
+    "ipykernel",
+    "matplotlib",
+    "nbclient",
+    "nbformat",
+    "requests",
+)
 TESTS = (
     "tests/storage",
     "tests/drive_emulator",
@@ -47,10 +57,14 @@ TESTS = (
     "tests/checkpoints",
     "tests/runs",
     "tests/launchers/test_doctor.py",
+    "tests/launchers/test_bootstrap.py",
     "tests/transfer/test_wheel.py",
     # Arrays and a data set, cut several times each. All of training/ takes more than all of the above.
     "tests/training/test_resume.py::test_arrays_with_every_usual_callback[cuts5]",
     "tests/training/test_resume.py::test_a_dataset_with_augmentation_two_fits_and_files",
+    # The notebook in a kernel of the image's Jupyter, cut three times and stopped once.
+    "tests/e2e/test_cell.py::test_mnist_survives_power_cuts_and_the_runtime_is_released_last",
+    "tests/e2e/test_cell.py::test_the_stop_button_hands_over_and_no_step_is_repeated",
 )
 NO_SUCH_PYTHON = 3  # how .ci/venv exits
 
@@ -179,6 +193,7 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
         for folder in ("tests", "jobs"):
             shutil.copytree(CHECKOUT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "pyproject.toml", here)
+        (place / "shared").symlink_to(CHECKOUT.parent / "shared")  # MNIST, where tests look for it
         run([python, "-m", "pytest", "-q", *tests], "tests fail", cwd=here)
 
 
