@@ -23,6 +23,7 @@ class CellView:
     gpus: tuple[GpuUse, ...] = ()
     said: tuple[str, ...] = ()  #: by the worker, oldest first
     written: tuple[str, ...] = ()  #: by the job that runs, oldest first
+    ending: tuple[str, ...] = ()  #: what there is to know when the cell ends
 
 
 def text_of(view: CellView) -> str:
@@ -41,12 +42,10 @@ def text_of(view: CellView) -> str:
     parts.append(queue)
     parts.append([f"| {line}" for line in view.written[-LINES:]])
     parts.append(list(view.said[-LINES:]))
-    if worker.stop is None:
-        parts.append(
-            [
-                f"hands over in {span(view.left_s)} at the latest; the stop button commits and hands over at once"
-            ]
-        )
+    if view.ending:
+        parts.append(list(view.ending))
+    elif worker.stop is None:
+        parts.append([f"hands over in {span(view.left_s)} at the latest; the stop button does it at once"])
     else:
         parts.append([stop_line(worker)])
     return "\n\n".join("\n".join(lines) for lines in parts if lines)

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,7 @@ class _Cell:
     def _on_signal(self, number: int, _frame: object) -> None:
         self._stop.ask(Stop.USER if number == signal.SIGINT else Stop.TERM)
 
-    def _draw(self, found: str, worker: Worker) -> None:
+    def _draw(self, found: str, worker: Worker, *, ending: Sequence[str] = ()) -> None:
         if self._refreshes % LOOK_AT_GPU_EVERY == 0:
             self._gpus = gpu_uses()
         self._refreshes += 1
@@ -150,6 +150,7 @@ class _Cell:
             gpus=self._gpus,
             said=tuple(self._said),
             written=tuple(self._written),
+            ending=tuple(ending),
         )
         self._screen.show(text_of(view))
 
@@ -160,7 +161,9 @@ def _ending(worked: Worked, options: CellOptions, *, has_gpu: bool) -> list[str]
     for run_id, outcome in worked.outcomes.items():
         reason = f"  {outcome.reason}" if outcome.reason else ""
         lines.append(f"{run_id}  {outcome.state.value}{reason}")
-    lines += [f"left: {run_id}: {why}" for run_id, why in worked.left.items()]
+    lines += [
+        f"left: {run_id}: {why}" for run_id, why in worked.left.items() if run_id not in worked.outcomes
+    ]
     if worked.left and not has_gpu and not options.allow_cpu:
         lines.append(_NO_GPU)
     match worked.stop:
