@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
 
 JOB_FILE = "job.yaml"
+_NOTEBOOK_LINE = re.compile(rb"^[ \t]*[!%]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +113,11 @@ def syntax_warning(job: Job) -> str | None:
     entrypoint = job.spec.entrypoint
     if entrypoint.kind is not EntrypointKind.SCRIPT or entrypoint.value not in job.files.files:
         return None
+    content = job.files.files[entrypoint.value].content
+    if _NOTEBOOK_LINE.search(content):
+        return None  # saved from a notebook: IPython makes Python of it
     try:
-        compile(job.files.files[entrypoint.value].content, entrypoint.value, "exec", dont_inherit=True)
+        compile(content, entrypoint.value, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
         return f"{entrypoint.value} does not compile with this Python: {exc}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import random
 import sys
 import traceback
@@ -52,9 +53,12 @@ class NotebookFolder(WorkingFolder):
         self._recorder = recorder
         self._path = path
         self._written = b""
+        self._pid = os.getpid()
 
     def write(self) -> None:
         """Put the notebook with its outputs into the folder."""
+        if os.getpid() != self._pid:
+            return  # a process that the job forked
         document = self._recorder.document()
         target = self.folder / self._path
         if document != self._written or not target.is_file():
@@ -94,6 +98,7 @@ def run_notebook(session: TrainingSession, folder: Path, name: str, argv: tuple[
     nobody_answers()
     files = NotebookFolder(session, executed_notebook(name, session.request.code_files), recorder)
     session.files = files
+    os.register_at_fork(after_in_child=recorder.forget)
     try:
         with _recorded(recorder):
             for cell in notebook.cells:

@@ -43,6 +43,11 @@ class Recorder:
         """Nothing that comes later is an output of the notebook."""
         self._is_open = False
 
+    def forget(self) -> None:
+        """Record nothing any more: this is a process that the job forked, and another thread may hold the lock."""
+        self._lock = threading.RLock()
+        self._is_open = False
+
     def stream(self, name: str, text: str) -> None:
         """Text that was written to `stdout` or `stderr`."""
         with self._lock:
@@ -114,8 +119,16 @@ class Recorder:
         with self._lock:
             saved = outputs_in(document, self._notebook)
             for index, outputs in saved.items():
-                if index <= self._index:
-                    self._outputs[index] = [_in_lines(output) for output in outputs]
+                if index > self._index:
+                    continue
+                before = self._outputs.get(index, [])
+                self._outputs[index] = after = [_in_lines(output) for output in outputs]
+                # What can be updated was shown again by now, in the same order.
+                for shown in self._shown.values():
+                    for at, output in enumerate(shown):
+                        place = next((n for n, other in enumerate(before) if other is output), len(after))
+                        if place < len(after) and after[place]["output_type"] == "display_data":
+                            shown[at] = after[place]
 
     def _current(self) -> list[Output]:
         if self._clear_next:

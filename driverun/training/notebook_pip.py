@@ -21,8 +21,11 @@ from typing import Any
 _PIP_MODULE = re.compile(
     r"(?P<before>^|[\s;&|(])(?P<python>[^\s;&|()'\"]*\bpython[\d.]*)\s+(?:-\w\s+)*?-m\s+pip\b", re.MULTILINE
 )
+_UV_PIP = re.compile(r"(^|[\s;&|(])uv\s+pip\b", re.MULTILINE)
 #: Of pip's options to install: those that would touch the machine, or install again what it has.
-_IGNORED = frozenset({"--user", "--force-reinstall", "--ignore-installed", "-I", "--break-system-packages"})
+_IGNORED = frozenset(
+    {"--user", "--system", "--force-reinstall", "--ignore-installed", "-I", "--break-system-packages"}
+)
 _OF_ITS_OWN = ("-t", "--target", "--prefix", "--root", "--dry-run", "--report", "--download", "-h", "--help")
 #: Those that say where packages come from and how they are built; the second call needs them as well.
 _FLAGS = frozenset({"--no-index", "--pre", "--no-cache-dir", "--no-build-isolation"})
@@ -61,8 +64,8 @@ def install_pip(folder: Path) -> Path:
 
 
 def through_job_packages(command: str) -> str:
-    """The shell command, with every `python -m pip` in it as the `pip` of the job."""
-    return _PIP_MODULE.sub(lambda found: f"{found['before']}pip", command)
+    """The shell command, with every `python -m pip` and `uv pip` in it as the `pip` of the job."""
+    return _UV_PIP.sub(r"\1pip", _PIP_MODULE.sub(lambda found: f"{found['before']}pip", command))
 
 
 def _prepend(variable: str, *folders: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import codecs
 import getpass
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +32,9 @@ from driverun.training.notebook_pip import through_job_packages
 INLINE = "module://matplotlib_inline.backend_inline"
 READ_BYTES = 1 << 16
 
+#: `lines = !command`, which IPython 7 does not see on Python 3.12 and later; Colab has the two together.
+_ASSIGNED_COMMAND = re.compile(r"^([ \t]*[A-Za-z_][\w.,\[\]'\" ]*?)=[ \t]*!(?!=)(.+)$", re.MULTILINE)
+
 
 class JobShell(InteractiveShell):
     """Runs cells for a job; what they show goes to `recorder` where there is one, and as text to the log."""
@@ -40,6 +45,12 @@ class JobShell(InteractiveShell):
     def init_history(self) -> None:
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
         self.configurables.append(cast(Any, self.history_manager))
+
+    def init_virtualenv(self) -> None:
+        """Nothing: the interpreter is the worker's, with the packages that belong to it."""
+
+    def transform_cell(self, raw_cell: str) -> str:
+        return _transformed(super().transform_cell, raw_cell)
 
     # Commands of the system.
 
@@ -187,7 +198,8 @@ def make_shell(
     """
     if InteractiveShell.initialized():
         raise JobError("cannot start IPython for this job: it is running already")
-    os.environ.setdefault("MPLBACKEND", INLINE)
+    if "inline" in os.environ.get("MPLBACKEND", INLINE):  # also the one of Colab, which is for its own kernel
+        os.environ["MPLBACKEND"] = INLINE
     os.environ.setdefault("PAGER", "cat")
     os.environ.setdefault("GIT_PAGER", "cat")
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +220,26 @@ def make_shell(
 def as_python(source: str) -> str:
     """The source of a script with lines for IPython in it, as Python; line by line where it can be."""
     manager: Any = TransformerManager
-    return str(manager().transform_cell(source))
+    return _transformed(manager().transform_cell, source)
+
+
+def _transformed(transform: Callable[[str], Any], source: str) -> str:
+    found = str(transform(source))
+    if not _ASSIGNED_COMMAND.search(found) or _is_python(found):
+        return found
+    return str(transform(_ASSIGNED_COMMAND.sub(_with_call, source)))
+
+
+def _with_call(found: re.Match[str]) -> str:
+    return f"{found[1]}= get_ipython().getoutput({found[2].strip()!r})"
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def nobody_answers() -> None:
