@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from driverun.spool.outputs import OutputRule, lasting_part, outputs_sha256, sha256_of
+from driverun.spool.outputs import (
+    OutputRule,
+    executed_notebook,
+    lasting_part,
+    outputs_sha256,
+    sha256_of,
+)
 
 
 def write(folder: Path, *paths: str) -> None:
@@ -178,3 +184,30 @@ def test_a_member_is_hashed_as_a_whole_and_in_pieces_alike(tmp_path: Path) -> No
     assert outputs_sha256({"m.keras": path}) == outputs_sha256(
         {"m.keras": keras_archive(tmp_path / "other.keras", weights=weights, saved="later")}
     )
+
+
+# Notebooks.
+
+
+@pytest.mark.parametrize("path", ["train.executed.ipynb", "a b/[1] what*?.executed.ipynb"])
+def test_an_executed_notebook_is_an_output_whatever_the_patterns_take(path: str) -> None:
+    rule = OutputRule(include=("*.png",)).with_notebook(path)
+    assert rule.admits(path)
+    assert rule.admits("plot.png")
+    assert not rule.admits("other.executed.ipynb")
+    assert not rule.admits("train.ipynb")
+    assert not OutputRule(include=("*.png",), exclude=("*.ipynb",)).with_notebook(path).admits(path)
+
+
+def test_an_executed_notebook_is_named_beside_the_notebook_and_never_like_the_jobs_own_file() -> None:
+    assert executed_notebook("src/train.ipynb", {}) == "src/train.executed.ipynb"
+    taken = {"train.ipynb", "train.executed.ipynb"}
+    assert executed_notebook("train.ipynb", taken) == "train.executed.executed.ipynb"
+
+
+def test_executed_notebooks_do_not_count(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "train.executed.ipynb", "other.ipynb")
+    files = {name: tmp_path / name for name in ("a.txt", "train.executed.ipynb", "other.ipynb")}
+    without = {name: file for name, file in files.items() if name != "train.executed.ipynb"}
+    assert outputs_sha256(files) == outputs_sha256(without)
+    assert outputs_sha256(without) != outputs_sha256({"a.txt": files["a.txt"]})
