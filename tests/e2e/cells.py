@@ -9,14 +9,11 @@ import re
 import shutil
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import DeadKernelError
 
 from driverun.clock import SystemClock
 from driverun.execution.workdir import SHARED_MEMORY
@@ -24,6 +21,12 @@ from driverun.launchers.notebook import notebook
 from driverun.spool.boards import Progress, ProgressBoard
 from driverun.testing.colab import ColabStandIn
 from tests.e2e.runtimes import clean_environment
+
+with warnings.catch_warnings():  # jupyter_client, in the release of Colab's images
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
 
 CELL = 1  #: of the notebook, the one that is pressed
 PATIENCE_S = 120.0
@@ -38,7 +41,7 @@ class Press:
         self.disk = disk
         self._environment = environment
         self._colab = colab
-        self._client = NotebookClient(filled_in(form), timeout=PATIENCE_S, kernel_name="python3")
+        self._client = NotebookClient(filled_in(form), timeout=round(PATIENCE_S), kernel_name="python3")
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._execute, name="notebook")
         self._board: ProgressBoard | None = None

@@ -15,6 +15,10 @@ from tests.e2e.cells import Press, pressed
 from tests.e2e.drives import ROOT, Drive
 from tests.e2e.runtimes import REPOSITORY, runtime
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*utcnow:DeprecationWarning"
+)  # jupyter_client's, in Colab's images
+
 MNIST = REPOSITORY.parent / "shared" / "data" / "mnist.npz"
 EPOCH_STEPS = 40
 SCRIPT = """
