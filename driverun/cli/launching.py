@@ -83,8 +83,6 @@ def launch(app: App, gpus: str, max_hours: float, min_units: float, colab: Path 
         click.echo(f"{run_id} FAILED {why}")
     for run_id, why in launched.left.items():
         say(f"driverun: left: {run_id}: {why}")
-    for what in launched.unreleased:
-        say(f"driverun: {what}")
     if launched.end is End.STOPPED:
         sys.exit(EXIT_STOPPED)
     if launched.failed or launched.unreleased:

@@ -172,12 +172,17 @@ class ColabCommand:
             self._put_back()
             self._run("stop", *self._stop_arguments)
             if self.is_there() is False:
-                self.notes.unlink(missing_ok=True)
-                for left in self.notes.parent.glob(f"{self.notes.name}.lock*"):
-                    left.unlink(missing_ok=True)
+                self.forget()
                 return True
         self._put_back()  # for the person who now has to do it
         return False
+
+    def forget(self) -> None:
+        """Remove the notes of a VM that is gone."""
+        self._copy = None
+        self.notes.unlink(missing_ok=True)
+        for left in self.notes.parent.glob(f"{self.notes.name}.lock*"):
+            left.unlink(missing_ok=True)
 
     @property
     def stop_command(self) -> str:

@@ -35,6 +35,7 @@ from driverun.settings import Settings
 from driverun.transfer.wheel import running_wheel
 
 BOOT_FILE = Path(boot.__file__)
+LEAST_PAUSE_S = 0.01  #: what is left of a pause may be less than a clock can tell
 USAGE_CODE = "2"  #: of a worker that was called in a way that cannot work
 
 
@@ -71,6 +72,7 @@ class End(enum.Enum):
     NO_GPU = "Colab gave none of the GPUs"
     FRUITLESS = "no VM came any further"
     SIGNED_OUT = "colab's sign-in has expired"
+    UNRELEASED = "a VM may not have been given back, so no other is started"
     STOPPED = "stopped by a person"
     TERMINATED = "asked to end (SIGTERM)"
 
@@ -178,6 +180,11 @@ class Launch:
         self._show = show
         self._patience = patience if patience is not None else Patience()
         self._ladder = list(check_gpus(options.gpus))
+        if options.max_runtime_s < self._patience.least_s:
+            raise UsageError(
+                f"cannot launch for {options.max_runtime_s / 3600:g} hours: a VM takes minutes to come and to go, so "
+                f"give it {self._patience.least_s / 3600:.2g} hours at least"
+            )
         self._settings: Settings = here.settings()
         self._end_s = here.clock.monotonic() + options.max_runtime_s
         self._vms = 0
@@ -203,7 +210,9 @@ class Launch:
         self._queue = RootQueue(
             client, clock=self._clock, quiet_s=self._settings.quiet_s, by=self._here.person
         )
-        self._queue.settle()
+        for name, faults in self._queue.settle().items():
+            self._say(f"the job {name} is INVALID: {faults}")
+        self._tell_leftovers()
         first = look = self._queue.look()
         if not look.claimable:
             return self._launched(End.DONE, first, look)
@@ -231,7 +240,7 @@ class Launch:
 
     def _launched(self, end: End, first: QueueLook, last: QueueLook) -> Launched:
         if not last.claimable and not (last.alive - first.alive):
-            end = end if self._stop.stop is not None else End.DONE
+            end = end if self._stop.stop is not None or self._unreleased else End.DONE
         return Launched(
             end=end,
             vms=self._vms,
@@ -244,6 +253,8 @@ class Launch:
         """Why no further VM is worth it; None if one is."""
         if self._stop.stop is not None:
             return End.STOPPED if self._stop.stop is Stop.USER else End.TERMINATED
+        if self._unreleased:
+            return End.UNRELEASED
         if not look.claimable:
             return End.DONE
         if self._left_s() < self._patience.least_s:
@@ -257,11 +268,28 @@ class Launch:
 
     # Compute units.
 
-    def _command(self) -> ColabCommand:
-        notes = self._settings.workdir / "colab" / f"{self._new_name()}.json"
+    def _command(self, notes: Path | None = None) -> ColabCommand:
         return ColabCommand(
-            self._commands, notes=notes, clock=self._clock, stop_pause_s=self._patience.stop_pause_s
+            self._commands,
+            notes=notes or self._notes_folder / f"{self._new_name()}.json",
+            clock=self._clock,
+            stop_pause_s=self._patience.stop_pause_s,
         )
+
+    @property
+    def _notes_folder(self) -> Path:
+        return self._settings.workdir / "colab"
+
+    def _tell_leftovers(self) -> None:
+        """Say which VMs of other launches are still there: one may have been cut off before it gave its VM back."""
+        for notes in sorted(self._notes_folder.glob("*.json")):
+            colab = self._command(notes)
+            if colab.is_there() is False:
+                colab.forget()
+            else:
+                self._say(
+                    f"VM {colab.name} of another launch may still be there. If nobody is at it: {colab.stop_command}"
+                )
 
     def _require_units(self) -> None:
         usage, text = self._command().usage()
@@ -305,7 +333,7 @@ class Launch:
                 )
                 if self._affordable_s(usage) < self._patience.least_s:
                     return End.UNITS
-            if not self._upload(colab, luggage, root, runtime_s):
+            if self._stop.stop is not None or not self._upload(colab, luggage, root, runtime_s):
                 return None
             call = colab.execute(BOOT_FILE, timeout_s=self._left_s() + self._patience.handover_s)
             code = self._watch(colab, call, before)
@@ -362,11 +390,11 @@ class Launch:
         if reply is Reply.NOT_ENTITLED:
             self._ladder.remove(gpu)
         if colab.strangers:
-            self._unreleased.append(
+            self._warn(
                 f"a VM appeared that `colab` knows no name of ({', '.join(colab.strangers)}). If it is not yours, end "
                 f"it: {MANAGE}"
             )
-        return None
+        return End.UNRELEASED if self._unreleased else None
 
     def _upload(self, colab: ColabCommand, luggage: _Luggage, root: str, runtime_s: float) -> bool:
         settings = luggage.settings_file(
@@ -454,7 +482,7 @@ class Launch:
         """Sleep, but hear soon if somebody asks to stop."""
         end_s = self._clock.monotonic() + seconds
         while self._stop.stop is None and (left_s := end_s - self._clock.monotonic()) > 0:
-            self._clock.sleep(min(1.0, left_s))
+            self._clock.sleep(min(1.0, max(left_s, LEAST_PAUSE_S)))
 
     def _release(self, colab: ColabCommand, *, has_left: bool, quietly: bool = False) -> None:
         if not quietly:
@@ -464,9 +492,14 @@ class Launch:
         if has_left:
             self._say(f"{colab.name} said that it gives itself back; to be sure: colab sessions")
         elif not quietly or colab.endpoint is not None:
-            self._unreleased.append(
+            self._warn(
                 f"VM {colab.name} may still run and cost. Give it back: {colab.stop_command}. Or: {MANAGE}"
             )
+
+    def _warn(self, text: str) -> None:
+        """Tell of a VM that was not given back, at once: the launch may end in an error."""
+        self._say(text)
+        self._unreleased.append(text)
 
 
 # What goes along.

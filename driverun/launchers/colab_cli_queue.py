@@ -46,13 +46,17 @@ class RootQueue:
         self._ledger = Ledger(client.store)
         self._discovery = Discovery(client.store, quiet_s=quiet_s, clock=clock, by=by)
 
-    def settle(self) -> None:
-        """Make runs of the jobs that lie on the root, as a worker would; waits for those that are just arriving."""
+    def settle(self) -> Mapping[str, str]:
+        """Make runs of the jobs that lie on the root, as a worker would; waits for those that are just arriving.
+
+        Gives the jobs that cannot become runs, with their faults.
+        """
         while True:
             self._ledger.refresh()
             _, soonest_s = self._discovery.look(self._ledger)
             if soonest_s is None:
-                return
+                invalid = self._discovery.invalid
+                return {name: "; ".join(map(str, job.faults)) for name, job in invalid.items()}
             self._clock.sleep(soonest_s)
 
     def look(self) -> QueueLook:
