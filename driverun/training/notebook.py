@@ -90,12 +90,13 @@ def run_notebook(session: TrainingSession, folder: Path, name: str, argv: tuple[
     notebook = read_notebook(folder, name)
     recorder = Recorder(notebook)
     sys.argv = [name, *argv]
-    sys.path.insert(0, str((folder / name).parent))
     main = _new_main()
     shell = start_shell(main, session, name=name, recorder=recorder)
     from driverun.training.notebook_shell import nobody_answers
 
     nobody_answers()
+    # Only now: a module of the job may have the name of one that IPython imports.
+    sys.path.insert(0, str((folder / name).parent))
     files = NotebookFolder(session, executed_notebook(name, session.request.code_files), recorder)
     session.files = files
     os.register_at_fork(after_in_child=recorder.forget)
@@ -125,7 +126,9 @@ def start_shell(
         raise JobError(
             f"cannot run {name}: IPython is not installed where the worker runs; pip install 'driverun[notebook]'"
         ) from exc
-    install_pip(session.spool.path / "job")
+    packages = install_pip(session.spool.path / "job")
+    # After a script's own folder, before what the machine has; a notebook's own folder comes in front of it later.
+    sys.path.insert(0 if recorder is not None else 1, str(packages))
     shell = make_shell(
         main,
         notebook=name,

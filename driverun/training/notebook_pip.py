@@ -42,7 +42,7 @@ _VALUED = (
 
 
 def install_pip(folder: Path) -> Path:
-    """Make `pip` of this process and of all it starts install into a folder below `folder`; gives that folder."""
+    """Make `pip` of all that this process starts install into a folder below `folder`; gives that folder."""
     packages, commands = folder / "packages", folder / "commands"
     packages.mkdir(parents=True, exist_ok=True)
     commands.mkdir(exist_ok=True)
@@ -58,8 +58,6 @@ def install_pip(folder: Path) -> Path:
     os.environ["PIP_ROOT_USER_ACTION"] = "ignore"
     os.environ["PIP_NO_INPUT"] = "1"
     os.environ["PIP_PROGRESS_BAR"] = "off"
-    if str(packages) not in sys.path:
-        sys.path.insert(1, str(packages))  # after the job's own folder, before what the machine has
     return packages
 
 

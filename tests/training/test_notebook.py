@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import random
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from driverun.errors import JobError
+from driverun.training.notebook import start_shell
 from tests.training.notebooks import notebook_job, outputs, run_cells, text, write_cells
 from tests.training.processes import Job
 
@@ -261,11 +266,20 @@ def test_a_file_that_is_no_notebook_is_told(job: Job, content: str, words: str) 
     assert job.run().failure["message"].startswith(words)
 
 
-def test_without_ipython_it_is_told_what_to_install(job: Job) -> None:
-    job.write("IPython.py", "raise ModuleNotFoundError('No module named IPython', name='IPython')")
-    ended = run_cells(job, "print(1)")
-    assert ended.failure["message"].startswith("cannot run train.ipynb: IPython is not installed")
-    assert "pip install 'driverun[notebook]'" in ended.failure["message"]
+def test_without_ipython_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    monkeypatch.delitem(sys.modules, "driverun.training.notebook_shell", raising=False)
+    unused: Any = None
+    with pytest.raises(JobError, match=r"cannot run train.ipynb: IPython is not .*'driverun\[notebook\]'"):
+        start_shell(ModuleType("__main__"), unused, name="train.ipynb")
+
+
+def test_a_module_of_the_job_may_have_the_name_of_one_that_ipython_imports(job: Job) -> None:
+    for name in ("code", "html", "page", "traitlets", "pygments"):
+        job.write(f"{name}.py", "WHOSE = 'mine'")
+    ended = run_cells(job, "import page\nprint(page.WHOSE)")
+    ended.assert_finished()
+    assert ended.text == "mine\n"
 
 
 def test_a_name_that_is_taken_by_the_job_is_left_alone(job: Job) -> None:
