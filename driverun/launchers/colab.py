@@ -115,9 +115,7 @@ class _Cell:
             finally:
                 drawing.stop()
                 draw()
-        self._screen.show(
-            _below(self._screen, "\n".join(_ending(worked, options, has_gpu=bool(machine.gpus))))
-        )
+        self._draw(found, worker, ending=_ending(worked, options, has_gpu=bool(machine.gpus)))
         if options.release_runtime and worked.stop is not Stop.USER:
             self._screen.show(_below(self._screen, _release()))
 
