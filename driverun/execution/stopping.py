@@ -37,14 +37,15 @@ class StoppableClock:
 
     def sleep(self, seconds: float) -> None:
         """As Clock has it. Raises StopAsked."""
-        if seconds <= SHORT_S:
-            self._clock.sleep(seconds)
-        elif not rest(self._clock, seconds, unless=lambda: self._stop.stop is not None):
+        if not rest(self._clock, seconds, unless=lambda: self._stop.stop is not None):
             raise StopAsked
 
 
 def rest(clock: Clock, seconds: float, *, unless: Callable[[], bool]) -> bool:
     """Sleep so long, or until `unless` says so; gives whether it was the whole time."""
+    if seconds <= SHORT_S:
+        clock.sleep(seconds)
+        return True
     end_s = clock.monotonic() + seconds
     while (left_s := end_s - clock.monotonic()) > 0:
         if unless():

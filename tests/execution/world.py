@@ -19,7 +19,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
 from driverun.execution.intake import local_job
-from driverun.execution.tasks import TurnTasks
+from driverun.execution.tasks import Tasks, TurnTasks
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.workdir import Workdir
 from driverun.execution.worker import Mode, Worked, Worker
@@ -284,6 +284,7 @@ class World:
         start: Callable[..., Trainer] | None = None,
         deadline_s: float | None = None,
         jobs: Collection[str] = (),
+        tasks: Tasks | None = None,
     ) -> Worker:
         """A worker on a new machine, with a disk of its own."""
         self.machines += 1
@@ -298,7 +299,7 @@ class World:
             cache=DataCache(disk / "cache", 10**9, clock=self.clock),
             capabilities=Capabilities(),
             start_trainer=start or self.start,
-            tasks=TurnTasks(self.clock),
+            tasks=tasks if tasks is not None else TurnTasks(self.clock),
             stop=self.stop,
             say=self.said.append,
             show=lambda _: None,
