@@ -116,6 +116,23 @@ def test_the_stop_button_hands_over_and_no_step_is_repeated(
     assert drive.status(run_id)["attempts"][1]["first_step"] == executed
 
 
+def test_a_second_press_abandons_what_is_not_sent_yet(
+    tmp_path: Path, drive: Drive, colab: ColabStandIn
+) -> None:
+    drive.driverun("init")
+    run_id = submit_small_job(tmp_path, drive, epochs=400)
+    with pressed(colab, tmp_path / "vm", drive.environment, root=ROOT, allow_cpu=True) as cell:
+        cell.wait_until(lambda: committed_in_mid_epoch(cell, drive, run_id, 1))
+        drive.admin.change(latency_ms=600_000)
+        cell.interrupt()
+        cell.wait_until(lambda: "stop once more" in cell.text)
+        cell.interrupt()
+        text = cell.end()
+    assert "Stopped. Run the cell again" in text
+    drive.admin.change(latency_ms=20)
+    assert drive.status(run_id)["state"] in ("RUNNING", "INTERRUPTED"), "its record stands still"
+
+
 def test_a_runtime_without_gpu_says_what_waits_and_what_to_do(
     tmp_path: Path, drive: Drive, colab: ColabStandIn
 ) -> None:
