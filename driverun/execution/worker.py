@@ -135,6 +135,9 @@ class Worker:
             self._require_jobs()
             self._work(mode, worked)
         except Abandoned:
+            for run_id, outcome in worked.outcomes.items():
+                if outcome.abandoned:
+                    worked.left[run_id] = outcome.reason
             self._context.say(
                 "abandoned: nothing more is sent. What was committed stands; another worker goes on from there"
                 f" once {self._context.settings.lease_s:g} s have passed without a sign of life"

@@ -210,6 +210,7 @@ def test_who_asks_twice_is_asked_for_nothing_more_and_the_run_goes_on_elsewhere(
     assert [len(store.operations)] == counted
     assert worked.stop is Stop.USER
     assert worked.outcomes[run_id].abandoned
+    assert worked.left == {run_id: "abandoned by a person"}
     assert said(world, "abandoned: nothing more is sent")
 
     world.stop = type(world.stop)()
