@@ -239,5 +239,6 @@ def test_whoever_stops_the_command_gets_the_vm_back(
             process.kill()
     assert process.returncode == code, said
     assert "giving the VM back" in said
+    assert [each["why"] for each in world.cloud.events("gone")] == ["stopped"]
     world.check_no_vm_is_left()
     assert world.run(run_id).committed_step, "what was committed is there for the next time"
