@@ -20,6 +20,7 @@ from driverun.spec.identity import computed_part, run_id_of, spec_to_json
 from driverun.spec.model import EntrypointKind, JobSpec
 from driverun.spec.notebook import notebook_fault
 from driverun.spec.parser import check_code, parse_job, with_overrides
+from driverun.spec.reader import read_yaml
 from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
 
@@ -102,8 +103,8 @@ def _check(spec: JobSpec, file: str, files: JobFiles, text: bytes) -> None:
     if not faults and spec.entrypoint.kind is EntrypointKind.NOTEBOOK:
         wrong = notebook_fault(files.files[notebook].content)
         if wrong is not None:
-            fault = Fault(file=file, line=None, field="entrypoint", message=f"`{notebook}` {wrong}")
-            faults = (fault,)
+            line = read_yaml(text, file=file).line(("entrypoint",))
+            faults = (Fault(file=file, line=line, field="entrypoint", message=f"`{notebook}` {wrong}"),)
     if faults:
         raise SpecError(faults)
 

@@ -52,18 +52,18 @@ class NotebookFolder(WorkingFolder):
         )
         self._recorder = recorder
         self._path = path
-        self._written = b""
+        self._written = -1  #: changes of the recorder that are in the file
         self._pid = os.getpid()
 
     def write(self) -> None:
         """Put the notebook with its outputs into the folder."""
         if os.getpid() != self._pid:
             return  # a process that the job forked
-        document = self._recorder.document()
+        changes = self._recorder.changes
         target = self.folder / self._path
-        if document != self._written or not target.is_file():
-            target.write_bytes(document)
-            self._written = document
+        if changes != self._written or not target.is_file():
+            target.write_bytes(self._recorder.document())
+            self._written = changes
 
     def capture(self) -> Capture:
         self.write()
@@ -74,7 +74,6 @@ class NotebookFolder(WorkingFolder):
         if any(entry.path == self._path for entry in files):
             # From here on the run is where it was when these were captured, and so are its outputs.
             self._recorder.take_up((self.folder / self._path).read_bytes())
-            self._written = b""
 
 
 def run_notebook(session: TrainingSession, folder: Path, name: str, argv: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ class Recorder:
         self._is_open = False
         self._clear_next = False
         self._lock = threading.RLock()
+        self.changes = 0  #: how often anything was recorded; as before: so is the document
         self._own = _OwnLines()
         self._shown: dict[str, list[Output]] = {}  # by display id, to be updated
 
@@ -38,6 +39,7 @@ class Recorder:
             self._index, self._is_open = index, True
             self._clear_next = False
             self._outputs[index] = []
+            self.changes += 1
 
     def close(self) -> None:
         """Nothing that comes later is an output of the notebook."""
@@ -55,6 +57,7 @@ class Recorder:
                 text = self._own.without(text)
             if not text or not self._is_open:
                 return
+            self.changes += 1
             outputs = self._current()
             last = outputs[-1] if outputs else None
             if last is None or last["output_type"] != "stream" or last["name"] != name:
@@ -77,6 +80,7 @@ class Recorder:
         """Something rich: a plot, a table; with `update` in the place of what `display_id` showed."""
         fields = {"data": _encoded(data), "metadata": dict(metadata or {})}
         with self._lock:
+            self.changes += 1
             if update:
                 for shown in self._shown.get(display_id or "", ()):
                     shown.update(fields)
@@ -108,6 +112,7 @@ class Recorder:
                 self._clear_next = True
             elif self._is_open:
                 self._outputs[self._index] = []
+                self.changes += 1
 
     def document(self) -> bytes:
         """The notebook with its outputs up to now."""
@@ -117,6 +122,7 @@ class Recorder:
     def take_up(self, document: bytes) -> None:
         """Go on from the outputs that stood in `document` when an earlier attempt was where this one is now."""
         with self._lock:
+            self.changes += 1
             saved = outputs_in(document, self._notebook)
             for index, outputs in saved.items():
                 if index > self._index:
@@ -140,6 +146,7 @@ class Recorder:
         with self._lock:
             if self._is_open:
                 self._current().append(output)
+                self.changes += 1
 
 
 class _OwnLines:

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -211,6 +212,7 @@ def make_shell(
         compiler_class=type("Compiler", (_Compiler,), {"notebook": notebook}),
     )
     shell.recorder, shell.explain = recorder, explain
+    warnings.filterwarnings("ignore", message="To exit: use")  # a cell that ends the run is understood
     paging: Any = page
     cast(Any, shell).set_hook("show_in_pager", paging.as_hook(paging.display_page), 90)
     _add_colab_magics(shell)

@@ -30,7 +30,7 @@ def test_a_sound_notebook_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"train__ipynb": "{"}, "entrypoint: `train.ipynb` is no notebook: it is not JSON"),
+        ({"train__ipynb": "{"}, "job.yaml:2: entrypoint: `train.ipynb` is no notebook: it is not JSON"),
         ({"train__ipynb": '{"nbformat": 4, "cells": []}'}, "`train.ipynb` has no code cell"),
         ({"other__ipynb": SOUND}, "there is no file `train.ipynb` in the job's folder"),
     ],
