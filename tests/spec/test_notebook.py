@@ -16,7 +16,7 @@ def notebook(*cells: Any, nbformat: int = 4, **metadata: Any) -> bytes:
 
 
 CODE = {"cell_type": "code", "source": ["print(1)\n", "print(2)"]}
-COLAB = {
+COLAB: dict[str, Any] = {
     "colab": {"provenance": []},
     "kernelspec": {"name": "python3", "display_name": "Python 3"},
     "language_info": {"name": "python"},
