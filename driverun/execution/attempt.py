@@ -504,7 +504,8 @@ class Attempt:
             self._see_progress()
             if not had_committed and self._committing is not None and self._committing.newest is not None:
                 had_committed = True
-                self._unless_abandoned(self._beat)  # an attempt that moved the run on is known to have done so, however soon it dies
+                # An attempt that moved the run on is known to have done so, however soon it dies.
+                self._unless_abandoned(self._beat)
             exit_ = trainer.poll()
             if exit_ is not None:
                 return exit_
@@ -713,7 +714,9 @@ class Attempt:
         if not knew_start and self._told.first_step is not None:
             if self._doing == "starting the training process":
                 self._doing = "training"
-            self._unless_abandoned(self._beat)  # where it took up is on the root before anything can happen to it
+            self._unless_abandoned(
+                self._beat
+            )  # where it took up is on the root before anything can happen to it
 
     def _say_while_at_work(self, text: str) -> None:
         """For what may be left to itself: nobody wants to hear of it any more."""

@@ -11,6 +11,7 @@ from driverun.execution.passing import PassingStore
 from driverun.storage.base import LinkedItem, ObjectStore, OpensLinks
 
 SHORT_S = 1.0  #: sleeps up to here are not worth breaking off
+SHORTEST_S = 0.001  #: what is left by rounding may be less than a tick of the clock, which then stood still
 SLICE_S = 0.5  #: between two looks whether somebody has asked
 
 
@@ -50,7 +51,7 @@ def rest(clock: Clock, seconds: float, *, unless: Callable[[], bool]) -> bool:
     while (left_s := end_s - clock.monotonic()) > 0:
         if unless():
             return False
-        clock.sleep(min(left_s, SLICE_S))
+        clock.sleep(max(SHORTEST_S, min(left_s, SLICE_S)))
     return True
 
 

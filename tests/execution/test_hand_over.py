@@ -13,6 +13,7 @@ import pytest
 
 from driverun.errors import TransientStoreError
 from driverun.execution.context import Stop
+from driverun.execution.stopping import rest
 from driverun.execution.tasks import NotWaitedFor, ThreadTasks
 from driverun.execution.trainer import Trainer
 from driverun.execution.viewing import Sending
@@ -253,6 +254,17 @@ def test_a_stop_wakes_who_waits_for_a_root_that_is_out_of_reach(tmp_path: Path) 
     assert asking.took_s <= 2.0
     assert max(clock.sleeps) <= 1.0, "who sleeps longer at a stretch hears nothing"
     assert world.client.run(run_id).state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.7, 5.0, 10.0, 29.999_999_7])
+def test_who_is_not_disturbed_sleeps_the_whole_time_and_no_more(seconds: float) -> None:
+    """Whatever time it is: a clock has ticks, and what rounding leaves over is less than one."""
+    clock = FakeClock()
+    for _ in range(200):
+        clock.advance(seconds=0.137_131)
+        began_s = clock.monotonic()
+        assert rest(clock, seconds, unless=lambda: False)
+        assert seconds - 1e-5 <= clock.monotonic() - began_s <= seconds + 0.002
 
 
 # Twice.
