@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -181,9 +182,11 @@ def test_a_job_for_a_gpu_waits_where_there_is_none_and_says_so_everywhere(world:
 
 
 def test_tensorflow_takes_memory_as_it_needs_it_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tensorflow as tf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its own dependencies warn of is not asked here
+        import tensorflow as tf
 
-    from driverun.training import keras_stack
+        from driverun.training import keras_stack
 
     grown: list[str] = []
     said: list[str] = []
