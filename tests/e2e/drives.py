@@ -14,6 +14,22 @@ from driverun.testing.drive_ground import paths_on
 from tests.e2e.runtimes import clean_environment
 
 ROOT = "gdrive:drill"
+SCRIPT = """
+import keras
+import numpy as np
+
+generator = np.random.default_rng(5)
+x = generator.random((640, 16), dtype=np.float32)
+y = (x.sum(axis=1) > 8).astype("int64")
+model = keras.Sequential([keras.Input((16,)), keras.layers.Dropout(0.2), keras.layers.Dense(2, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(x, y, epochs=EPOCHS, batch_size=16, verbose=2)
+"""
+
+
+def small_script(epochs: int) -> str:
+    """A training with 40 steps an epoch."""
+    return SCRIPT.replace("EPOCHS", str(epochs))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from driverun.testing.colab import ColabStandIn
 from driverun.testing.drive_audit import untidiness
 from driverun.testing.drive_emulator import Fault
 from tests.e2e.cells import Press, pressed
-from tests.e2e.drives import ROOT, Drive
+from tests.e2e.drives import ROOT, Drive, small_script
 from tests.e2e.runtimes import REPOSITORY, runtime
 
 pytestmark = pytest.mark.filterwarnings(
@@ -21,17 +21,6 @@ pytestmark = pytest.mark.filterwarnings(
 
 MNIST = REPOSITORY.parent / "shared" / "data" / "mnist.npz"
 EPOCH_STEPS = 40
-SCRIPT = """
-import keras
-import numpy as np
-
-generator = np.random.default_rng(5)
-x = generator.random((640, 16), dtype=np.float32)
-y = (x.sum(axis=1) > 8).astype("int64")
-model = keras.Sequential([keras.Input((16,)), keras.layers.Dropout(0.2), keras.layers.Dense(2, activation="softmax")])
-model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(x, y, epochs=EPOCHS, batch_size=16, verbose=2)
-"""
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def submit_small_job(tmp_path: Path, drive: Drive, *, epochs: int = 6, more: str
     """A job whose epochs have 40 steps, with a checkpoint every 20."""
     job = tmp_path / "small"
     job.mkdir(exist_ok=True)
-    (job / "train.py").write_text(SCRIPT.replace("EPOCHS", str(epochs)))
+    (job / "train.py").write_text(small_script(epochs))
     (job / "job.yaml").write_text(f"entrypoint: train.py\ncheckpoint: {{every: 20 steps}}\n{more}")
     return drive.driverun("submit", str(job)).strip()
 

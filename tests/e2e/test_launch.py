@@ -24,22 +24,12 @@ from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.testing.colab_cli import Cloud, CloudPlan, MachinePlan, Sight
 from driverun.testing.drive_emulator import DriveEmulator
+from tests.e2e.drives import small_script
 from tests.e2e.runtimes import clean_environment
 
 ROOT = "gdrive:experiments"
 SECRET = "1//a-secret-that-opens-a-drive"
 PATIENCE_S = 120.0
-SCRIPT = """
-import keras
-import numpy as np
-
-generator = np.random.default_rng(5)
-x = generator.random((640, 16), dtype=np.float32)
-y = (x.sum(axis=1) > 8).astype("int64")
-model = keras.Sequential([keras.Input((16,)), keras.layers.Dropout(0.2), keras.layers.Dense(2, activation="softmax")])
-model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(x, y, epochs=8, batch_size=16, verbose=0)
-"""
 
 
 @dataclass
@@ -125,7 +115,7 @@ def world_of(tmp_path: Path) -> Iterator[WorldOf]:
         login.write_text(json.dumps({"type": "authorized_user", "refresh_token": SECRET}))
         job = tmp_path / "job"
         job.mkdir()
-        (job / "train.py").write_text(SCRIPT)
+        (job / "train.py").write_text(small_script(8))
         (job / "job.yaml").write_text("entrypoint: train.py\ncheckpoint: {every: 20 steps}\n")
         store, _ = make_root(ROOT, here)
         client = Client(store, clock=here.clock, by="tester@here")
