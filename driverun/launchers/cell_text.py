@@ -105,8 +105,9 @@ def stop_line(worker: WorkerView) -> str:
 
 
 def gpu_line(gpu: GpuUse) -> str:
-    """How busy a GPU is."""
-    return f"  {gpu.name}: {gpu.busy_percent} % busy, {gpu.used_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB"
+    """How busy a GPU is; sizes in units of 2**30 bytes, as in the banner and in Colab itself."""
+    used, total = gpu.used_bytes / 2**30, gpu.total_bytes / 2**30
+    return f"  {gpu.name}: {gpu.busy_percent} % busy, {used:.1f} of {total:.1f} GB"
 
 
 def queue_text(states: Iterable[str]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 
+from driverun.execution.passing import PassingStore
 from driverun.runs.layout import CHECKPOINT_NAME
 from driverun.storage.base import ObjectInfo, ObjectStore
 
 
-class HoldingStore:
+class HoldingStore(PassingStore):
     """Passes everything on, until a checkpoint's manifest is to be created: then it says so, and waits for ever.
 
     The file `marker` appears at that moment; a drill cuts the power when it sees it. The commit is then as unfinished
@@ -19,19 +19,8 @@ class HoldingStore:
     """
 
     def __init__(self, inner: ObjectStore, *, marker: Path) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._marker = marker
-
-    @property
-    def listing_lag_s(self) -> float:
-        return self._inner.listing_lag_s
-
-    @property
-    def location(self) -> str:
-        return self._inner.location
-
-    def now(self) -> datetime:
-        return self._inner.now()
 
     def create(
         self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
@@ -39,30 +28,7 @@ class HoldingStore:
         if CHECKPOINT_NAME.fullmatch(path.rpartition("/")[2]):
             self._marker.touch()
             _wait_for_ever()
-        return self._inner.create(path, content, properties=properties)
-
-    def replace(
-        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
-    ) -> ObjectInfo:
-        return self._inner.replace(path, content, properties=properties)
-
-    def read(self, path: str) -> bytes:
-        return self._inner.read(path)
-
-    def download(self, path: str, target: Path) -> ObjectInfo:
-        return self._inner.download(path, target)
-
-    def stat(self, path: str) -> ObjectInfo:
-        return self._inner.stat(path)
-
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-        return self._inner.list(folder, recursive=recursive)
-
-    def delete(self, path: str) -> None:
-        self._inner.delete(path)
-
-    def ensure_folder(self, path: str) -> None:
-        self._inner.ensure_folder(path)
+        return super().create(path, content, properties=properties)
 
 
 def _wait_for_ever() -> None:

@@ -43,8 +43,8 @@ VIEW = CellView(
     gpus=(
         GpuUse(
             name="Tesla T4",
-            total_bytes=15_000_000_000,
-            used_bytes=3_200_000_000,
+            total_bytes=15 << 30,
+            used_bytes=32 * (1 << 30) // 10,
             busy_percent=87,
             driver="580",
             uuid="x",
