@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
 from driverun.storage.base import LinkedItem, ObjectInfo, ObjectStore, OpensLinks
+
+if TYPE_CHECKING:
+    import tenacity
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -240,6 +241,18 @@ def persist(
                 failing_since_s = clock.monotonic()
             raise
 
+    try:
+        return watched()
+    except TransientStoreError as exc:
+        failed = [exc]
+
+    import tenacity  # brings asyncio, which costs each command a tenth of a second: only where there is need
+
+    def next_try() -> T:
+        if failed:  # the first one has been
+            raise failed.pop()
+        return watched()
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientStoreError),
         wait=wait_s,
@@ -249,7 +262,7 @@ def persist(
         reraise=True,
     )
     try:
-        return retrying(watched)
+        return retrying(next_try)
     except TransientStoreError as exc:
         tries = retrying.statistics["attempt_number"]
         raise TransientStoreError(
