@@ -115,7 +115,7 @@ def world_of(tmp_path: Path) -> Iterator[WorldOf]:
         login.write_text(json.dumps({"type": "authorized_user", "refresh_token": SECRET}))
         job = tmp_path / "job"
         job.mkdir()
-        (job / "train.py").write_text(small_script(8))
+        (job / "train.py").write_text(small_script(60))
         (job / "job.yaml").write_text("entrypoint: train.py\ncheckpoint: {every: 20 steps}\n")
         store, _ = make_root(ROOT, here)
         client = Client(store, clock=here.clock, by="tester@here")
