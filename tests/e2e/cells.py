@@ -29,7 +29,7 @@ with warnings.catch_warnings():  # jupyter_client, in the release of Colab's ima
     from nbclient.exceptions import DeadKernelError
 
 CELL = 1  #: of the notebook, the one that is pressed
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 class Press:
