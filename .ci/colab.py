@@ -36,8 +36,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WORK = CHECKOUT / "build" / "colab"
-# Not `s3`: s3fs is not in the image, and each of its releases wants one of fsspec, so pip would move that.
-EXTRAS = ("drive", "tensorflow", "https", "gs", "hf", "notebook")
+# Not `s3`: s3fs is not in the image, and each of its releases wants one of fsspec, so pip would move that. Nor
+# `notebook`: the image has IPython, but not jedi, which IPython says that it requires.
+EXTRAS = ("drive", "tensorflow", "https", "gs", "hf")
 TELLING = ("pydrive2", "cryptography", "pyopenssl", "google-auth", "httplib2", "tensorflow", "keras", "numpy")
 TESTERS = (
     "pytest",
