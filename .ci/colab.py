@@ -60,14 +60,14 @@ TESTS = (
     "tests/launchers/test_doctor.py",
     "tests/launchers/test_bootstrap.py",
     "tests/transfer/test_wheel.py",
-    # Arrays and a data set, cut several times each. All of training/ takes more than all of the above.
-    "tests/training/test_resume.py::test_arrays_with_every_usual_callback[cuts5]",
-    "tests/training/test_resume.py::test_a_dataset_with_augmentation_two_fits_and_files",
     "tests/training/test_notebook.py",
     # The notebook in a kernel of the image's Jupyter, cut three times and stopped once; a notebook as a job.
     "tests/e2e/test_cell.py::test_mnist_survives_power_cuts_and_the_runtime_is_released_last",
     "tests/e2e/test_cell.py::test_the_stop_button_hands_over_and_no_step_is_repeated",
     "tests/e2e/test_notebook_job.py",
+    # Arrays and a data set, cut several times each. All of training/ takes more than all of the above.
+    "tests/training/test_resume.py::test_arrays_with_every_usual_callback[cuts5]",
+    "tests/training/test_resume.py::test_a_dataset_with_augmentation_two_fits_and_files",
 )
 NO_SUCH_PYTHON = 3  # how .ci/venv exits
 
