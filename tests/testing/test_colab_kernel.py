@@ -55,7 +55,9 @@ def outcome(*_):
 
 print("thread", ThreadPoolExecutor(1).submit(outcome).result())
 child = "from google.colab import auth; auth.authenticate_user()"
-print("child", subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stderr.splitlines()[-1])
+plain = dict(os.environ, PYTHON_COLORS="0")  # a kernel has its children colour their tracebacks, from Python 3.13 on
+child = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, env=plain)
+print("child", child.stderr.splitlines()[-1])
 reading, writing = os.pipe()
 child = os.fork()
 if child == 0:

@@ -267,6 +267,8 @@ def test_a_file_that_is_no_notebook_is_told(job: Job, content: str, words: str) 
 
 
 def test_without_ipython_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("IPython.")]:
+        monkeypatch.delitem(sys.modules, name)  # another test may have loaded it
     monkeypatch.setitem(sys.modules, "IPython", None)
     monkeypatch.delitem(sys.modules, "driverun.training.notebook_shell", raising=False)
     unused: Any = None
