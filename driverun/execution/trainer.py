@@ -18,6 +18,8 @@ from driverun.spool.folder import SpoolFolder
 from driverun.transfer.linelog import LineCleaner
 
 READ_BYTES = 1 << 16
+GATHER_BELOW_BYTES = 4096
+GATHER_S = 0.1  #: a progress bar writes all the time, little at a time; nobody needs each of its drawings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,7 @@ class Exit:
     """How a training process ended."""
 
     code: int  #: negative: the signal that ended it
-    peak_bytes: int  #: of memory, as last seen; 0 where the system does not tell
+    peak_bytes: int  #: of memory, of the largest process of the job
     killed_by_kernel: bool  #: for its memory
 
 
@@ -82,7 +84,7 @@ class ProcessTrainer:
     ) -> None:
         self._control = ControlBoard(spool.control)
         self._oom_kills = _oom_kills()
-        self._peak_bytes = 0
+        self._clock = clock
         self._exit: Exit | None = None
         reading, self._lifeline = os.pipe()
         try:
@@ -105,15 +107,7 @@ class ProcessTrainer:
 
     def poll(self) -> Exit | None:
         if self._exit is None:
-            self._peak_bytes = max(self._peak_bytes, _peak_bytes(self._process.pid))
-            code = self._process.poll()
-            if code is not None:
-                self._exit = Exit(
-                    code=code,
-                    peak_bytes=self._peak_bytes,
-                    killed_by_kernel=code == -signal.SIGKILL and _oom_kills() > self._oom_kills,
-                )
-                os.close(self._lifeline)
+            self._reap(os.WNOHANG)
         return self._exit
 
     def hand_over(self) -> None:
@@ -130,18 +124,33 @@ class ProcessTrainer:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-            self._process.wait()
-            self.poll()
+            self._reap(0)
 
     def close(self) -> None:
         # What the job started may hold the pipe open for ever; what it writes after its parent is no log of the run.
         self._reader.join(timeout=5.0)
+
+    def _reap(self, options: int) -> None:
+        """Take leave of the process if it has ended; with it comes what it, and all it waited for, used (wait4(2))."""
+        pid, status, used = os.wait4(self._process.pid, options)
+        if pid == 0:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code  # or Popen would wait for whoever has this number next
+        self._exit = Exit(
+            code=code,
+            peak_bytes=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            killed_by_kernel=code == -signal.SIGKILL and _oom_kills() > self._oom_kills,
+        )
+        os.close(self._lifeline)
 
     def _read(self, cleaner: LineCleaner, on_line: Callable[[str], None]) -> None:
         assert self._process.stdout is not None
         while chunk := os.read(self._process.stdout.fileno(), READ_BYTES):
             for line in cleaner.feed(chunk):
                 on_line(line)
+            if len(chunk) < GATHER_BELOW_BYTES and self._exit is None:
+                self._clock.sleep(GATHER_S)
         for line in cleaner.close():
             on_line(line)
 
@@ -176,16 +185,6 @@ def process_starter(*, python: str | None, environment: Mapping[str, str], clock
         )
 
     return start
-
-
-def _peak_bytes(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return 0
 
 
 def _oom_kills() -> int:

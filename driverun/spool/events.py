@@ -102,6 +102,8 @@ class EventReader:
     def read(self) -> Iterator[Event]:
         """Raises SpoolError at a line that is no event; the next call goes on after it."""
         try:
+            if os.stat(self._path).st_size <= self._offset:
+                return
             with open(self._path, "rb") as file:
                 file.seek(self._offset)
                 content = file.read()

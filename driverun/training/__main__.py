@@ -32,7 +32,7 @@ from driverun.training.colab import advice_on_path, install_stand_in
 from driverun.training.current import SPOOL_VARIABLE, run_of, set_current_run
 from driverun.training.imports import after_import
 from driverun.training.lifeline import stand_guard
-from driverun.training.notebook import CellFailed, run_notebook, start_shell
+from driverun.training.notebook_file import CellFailed
 from driverun.training.script import call_function, run_command, run_script, traceback_of_job
 from driverun.training.session import TrainingSession
 
@@ -186,6 +186,8 @@ class _Attempt:
             self._stand_in_for_colab()
             call_function(request.entrypoint, request.params, self._folder)
         elif request.entrypoint_kind == "notebook":
+            from driverun.training.notebook import run_notebook  # most jobs are scripts
+
             self._stand_in_for_colab()
             run_notebook(self._session, self._folder, request.entrypoint, request.argv)
         else:
@@ -195,6 +197,8 @@ class _Attempt:
 
     def _shell_of(self, main: ModuleType) -> Any:
         if self._shell is None:
+            from driverun.training.notebook import start_shell
+
             self._shell = start_shell(main, self._session, name=self._session.request.entrypoint)
         return self._shell
 

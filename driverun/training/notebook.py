@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from driverun.errors import JobError
 from driverun.spool.outputs import OutputRule, executed_notebook
 from driverun.spool.snapshot import FileEntry
-from driverun.training.notebook_file import CodeCell, Notebook, read_notebook
+from driverun.training.notebook_file import CellFailed, CodeCell, Notebook, read_notebook
 from driverun.training.notebook_outputs import Recorder, RecordingStream
 from driverun.training.notebook_pip import install_pip
 from driverun.training.script import traceback_of_job
@@ -25,15 +25,6 @@ from driverun.training.working_folder import Capture, WorkingFolder
 
 if TYPE_CHECKING:
     from driverun.training.notebook_shell import JobShell
-
-
-class CellFailed(Exception):
-    """A cell ended with an exception, which is the cause of this one."""
-
-    def __init__(self, cell: CodeCell, cause: BaseException) -> None:
-        super().__init__(f"cell {cell.number}: {cause}")
-        self.cell = cell
-        self.cause = cause
 
 
 class NotebookFolder(WorkingFolder):

@@ -91,3 +91,12 @@ def outputs_in(content: bytes, notebook: Notebook) -> dict[int, list[Output]]:
 def _source(cell: Mapping[str, Any]) -> str:
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
+
+
+class CellFailed(Exception):
+    """A cell ended with an exception, which is the cause of this one."""
+
+    def __init__(self, cell: CodeCell, cause: BaseException) -> None:
+        super().__init__(f"cell {cell.number}: {cause}")
+        self.cell = cell
+        self.cause = cause
