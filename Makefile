@@ -5,10 +5,13 @@ PYTHON_IN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 COLAB := ../shared/colab
 
+# As many tests at once as there are cores; each may hold a TensorFlow, so not more than four.
+AT_ONCE := -n auto --maxprocesses 4 --dist worksteal
+
 .PHONY: help demo test check colab notebook bench clean
 help:
 	@echo 'make demo                 train jobs/digits through three power cuts, compare with an untouched run'
-	@echo 'make test                 run the tests                (ARGS="-k resume -x" goes to pytest)'
+	@echo 'make test                 run the tests                (ARGS="-k resume -x" goes to pytest, ARGS="-n 0" one after the other)'
 	@echo 'make check                ruff, mypy --strict'
 	@echo 'make colab                driverun among the packages of Colab: nothing changes, tests pass (constraints in $(COLAB))'
 	@echo 'make notebook             write notebooks/driverun.ipynb anew, from its source in the package'
@@ -26,7 +29,7 @@ demo: $(READY)
 	$(PYTHON_IN) -m driverun drill jobs/digits --kills 3 --keep demo-root
 
 test: $(READY)
-	$(PYTHON_IN) -m pytest $(ARGS)
+	$(PYTHON_IN) -m pytest $(AT_ONCE) $(ARGS)
 
 check: $(READY)
 	$(PYTHON_IN) -m ruff check .

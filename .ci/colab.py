@@ -43,6 +43,7 @@ TELLING = ("pydrive2", "cryptography", "pyopenssl", "google-auth", "httplib2", "
 TESTERS = (
     "pytest",
     "pytest-mock",
+    "pytest-xdist",
     "jsonschema",
     "pydrive2[fsspec]",
     "ipykernel",
@@ -51,6 +52,7 @@ TESTERS = (
     "nbformat",
     "requests",
 )
+AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")  # as `make test` does
 TESTS = (
     "tests/storage",
     "tests/drive_emulator",
@@ -197,7 +199,7 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
             shutil.copytree(CHECKOUT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "pyproject.toml", here)
         (place / "shared").symlink_to(CHECKOUT.parent / "shared")  # MNIST, where tests look for it
-        run([python, "-m", "pytest", "-q", *tests], "tests fail", cwd=here)
+        run([python, "-m", "pytest", "-q", *AT_ONCE, *tests], "tests fail", cwd=here)
 
 
 def made_environment(image: Image, folder: Path) -> Path:

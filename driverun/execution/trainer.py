@@ -146,11 +146,12 @@ class ProcessTrainer:
 
     def _read(self, cleaner: LineCleaner, on_line: Callable[[str], None]) -> None:
         assert self._process.stdout is not None
-        while chunk := os.read(self._process.stdout.fileno(), READ_BYTES):
-            for line in cleaner.feed(chunk):
-                on_line(line)
-            if len(chunk) < GATHER_BELOW_BYTES and self._exit is None:
-                self._clock.sleep(GATHER_S)
+        with self._process.stdout as output:
+            while chunk := os.read(output.fileno(), READ_BYTES):
+                for line in cleaner.feed(chunk):
+                    on_line(line)
+                if len(chunk) < GATHER_BELOW_BYTES and self._exit is None:
+                    self._clock.sleep(GATHER_S)
         for line in cleaner.close():
             on_line(line)
 

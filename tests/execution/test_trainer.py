@@ -1,0 +1,68 @@
+"""A training process as its runner sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from driverun.clock import SystemClock
+from driverun.execution.trainer import Exit, Trainer, process_starter
+from tests.training.processes import Job
+
+MIB = 1 << 20
+Start = Callable[[str], tuple[Trainer, list[str]]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts a script under the runner's own trainer; gives it with the lines that it writes."""
+
+    def started(source: str) -> tuple[Trainer, list[str]]:
+        job = Job(tmp_path / "job")
+        job.write("train.py", source)
+        job.request.write(job.spool.request)
+        lines: list[str] = []
+        starter = process_starter(python=sys.executable, environment=os.environ, clock=SystemClock())
+        return starter(job.spool, work=job.work, seed=7, backend=None, on_line=lines.append), lines
+
+    return started
+
+
+def end_of(trainer: Trainer) -> Exit:
+    trainer.close()  # everything was read, so whatever wrote has ended
+    while (exit_ := trainer.poll()) is None:
+        os.sched_yield()
+    return exit_
+
+
+def test_the_peak_is_that_of_the_job_not_of_its_guardian(start: Start) -> None:
+    """The process that the runner starts only stands guard."""
+    trainer, lines = start(
+        f"held = bytearray({256 * MIB})\nheld[::4096] = b'x' * len(held[::4096])\nprint('held')\n"
+    )
+    ended = end_of(trainer)
+    assert (ended.code, lines) == (0, ["held"])
+    assert 256 * MIB < ended.peak_bytes < 512 * MIB
+
+
+def test_one_that_was_killed_tells_its_peak_too(start: Start) -> None:
+    trainer, _ = start(
+        f"import os, signal\nheld = b'x' * {256 * MIB}\nprint('held')\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = end_of(trainer)
+    assert ended.code == -signal.SIGKILL
+    assert ended.peak_bytes > 256 * MIB
+
+
+def test_the_end_is_told_once_and_for_all(start: Start) -> None:
+    trainer, lines = start("print('a line of a job')\n")
+    ended = end_of(trainer)
+    trainer.kill()
+    trainer.terminate()
+    assert trainer.poll() == ended
+    assert lines == ["a line of a job"]
