@@ -47,6 +47,7 @@ def launch(app: App, gpus: str, max_hours: float, min_units: float, colab: Path 
     from driverun.execution.context import Stop, StopSignal
     from driverun.launchers.colab_cli_launch import End, Launch, LaunchOptions, find_colab
     from driverun.launchers.colab_cli_process import ProgramCommands
+    from driverun.launchers.signals import asked_to_stop
 
     here = app.here
     stop = StopSignal()
@@ -69,14 +70,8 @@ def launch(app: App, gpus: str, max_hours: float, min_units: float, colab: Path 
         say("driverun: giving the VM back; the run goes on from its last checkpoint another time")
 
     # A terminal that is closed is no reason to leave a VM behind.
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
+    with asked_to_stop(on_signal, also=(signal.SIGHUP,)):
         launched = started.run()
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
     vms = "1 VM" if launched.vms == 1 else f"{launched.vms} VMs"
     click.echo(f"{launched.end.value} ({vms})")
     for run_id, why in launched.failed.items():
