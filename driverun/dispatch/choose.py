@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from driverun.dispatch.lacks import Lack
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import WishKind
 from driverun.runs.state import WaitingFor
@@ -34,7 +35,7 @@ class Candidate:
     created_at: datetime  #: of the run file, by the store's clock
     priority: int = 0  #: the higher, the earlier
     accelerator: Accelerator = Accelerator.ANY
-    missing_data: tuple[str, ...] = ()  #: sources that are not on the root
+    lacks: tuple[Lack, ...] = ()  #: what keeps it waiting on every runtime, as `lacks_of` found it
     first_checkpoint_s: float | None = None  #: how long an earlier attempt took to it; None: nobody knows
 
 
@@ -55,7 +56,7 @@ class Choice:
     waiting: tuple[Waiting, ...] = ()
 
 
-def candidate_of(evidence: RunEvidence, *, missing_data: Collection[str] = ()) -> Candidate | None:
+def candidate_of(evidence: RunEvidence, *, lacks: Iterable[Lack] = ()) -> Candidate | None:
     """The run as a candidate; None while files of its submission are still to be seen."""
     spec = evidence.spec
     if spec is None or evidence.created_at is None or not evidence.is_complete:
@@ -66,7 +67,7 @@ def candidate_of(evidence: RunEvidence, *, missing_data: Collection[str] = ()) -
         created_at=evidence.created_at,
         priority=priority_of(evidence),
         accelerator=next((kind for kind in Accelerator if kind.value == wanted), Accelerator.ANY),
-        missing_data=tuple(missing_data),
+        lacks=tuple(lacks),
         first_checkpoint_s=_first_checkpoint_s(evidence),
     )
 
@@ -91,19 +92,27 @@ def priority_of(evidence: RunEvidence) -> int:
 
 def waiting_for(candidate: Candidate, capabilities: Capabilities) -> Waiting | None:
     """What the run lacks on this runtime; None if it can be taken up."""
+    of_runtime = (lack(candidate, capabilities) for lack in RUNTIME_REASONS)
+    lack = next((lack for lack in (*of_runtime, *candidate.lacks) if lack is not None), None)
+    if lack is None:
+        return None
+    return Waiting(run_id=candidate.run_id, waiting_for=lack.waiting_for, text=lack.text)
+
+
+def _accelerator(candidate: Candidate, capabilities: Capabilities) -> Lack | None:
     wanted, given = candidate.accelerator, capabilities.accelerators
     if wanted is not Accelerator.ANY and wanted not in given:
         what = " and ".join(sorted(kind.name for kind in given)) or "no accelerator"
         text = f"wants a {wanted.name}; this runtime has {what}. Start a worker on one that has it"
     elif wanted is Accelerator.ANY and not given and not capabilities.allows_cpu:
         text = "this runtime has no accelerator. Switch to one that has, or allow the CPU: --allow-cpu"
-    elif candidate.missing_data:
-        sources = ", ".join(candidate.missing_data)
-        text = f"not on the root yet: {sources}. Upload it: driverun upload FILE {candidate.missing_data[0]}"
-        return Waiting(run_id=candidate.run_id, waiting_for=WaitingFor.DATA, text=text)
     else:
         return None
-    return Waiting(run_id=candidate.run_id, waiting_for=WaitingFor.ACCELERATOR, text=text)
+    return Lack(waiting_for=WaitingFor.ACCELERATOR, text=text)
+
+
+#: What a run may lack on one runtime and not on another; what it lacks everywhere is in `lacks.REASONS`.
+RUNTIME_REASONS: tuple[Callable[[Candidate, Capabilities], Lack | None], ...] = (_accelerator,)
 
 
 def too_late(candidate: Candidate, left_s: float, *, usual_s: float = FIRST_CHECKPOINT_S) -> Waiting | None:

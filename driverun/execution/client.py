@@ -13,6 +13,7 @@ from typing import Any
 from driverun.checkpoints.newest import find_checkpoints, load_manifest
 from driverun.clock import Clock
 from driverun.dispatch.choose import priority_of
+from driverun.dispatch.lacks import Lack, Looked, lacks_of
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
 from driverun.errors import ObjectNotFound, RunNotFound, UsageError
@@ -176,12 +177,9 @@ class Client:
     def _summary(self, evidence: RunEvidence, *, details: bool) -> RunSummary:
         derived = self._derive(evidence)
         spec = self._spec(evidence)
-        waiting = None
-        if derived.state.is_claimable and spec is not None:
-            if missing_sources(self._store, spec):
-                waiting = WaitingFor.DATA
-            elif spec.accelerator is not Accelerator.ANY:
-                waiting = WaitingFor.ACCELERATOR  # of a runtime that has it; this machine is not asked
+        lack = (
+            self._lack(evidence, derived, spec) if derived.state.is_claimable and spec is not None else None
+        )
         checkpoints = (
             checkpoint_summaries(
                 self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
@@ -190,8 +188,33 @@ class Client:
             else ()
         )
         return summarize(
-            evidence, derived, checkpoints=checkpoints, waiting_for=waiting, priority=priority_of(evidence)
+            evidence,
+            derived,
+            checkpoints=checkpoints,
+            waiting_for=lack.waiting_for if lack is not None else None,
+            priority=priority_of(evidence),
         )
+
+    def _lack(self, evidence: RunEvidence, derived: Derived, spec: JobSpec) -> Lack | None:
+        """What to mend first before a worker can take it up; the machine of this process is not asked."""
+        looked = Looked(
+            evidence=evidence,
+            derived=derived,
+            spec=spec,
+            missing_data=partial(missing_sources, self._store, spec),
+            state_of=self._state_of,
+        )
+        lacks = lacks_of(looked)
+        if lacks:
+            return lacks[0]
+        if spec.accelerator is not Accelerator.ANY:
+            text = f"wants a {spec.accelerator.name}. Start a worker on a runtime that has it"
+            return Lack(waiting_for=WaitingFor.ACCELERATOR, text=text)
+        return None
+
+    def _state_of(self, run_id: str) -> Derived | None:
+        evidence = self._ledger.run(run_id)
+        return self._derive(evidence) if evidence is not None else None
 
     def wait(self, run: str) -> RunSummary:
         """Return when the run is over."""

@@ -7,10 +7,12 @@ import enum
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
+from driverun.dispatch.lacks import Looked, lacks_of
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import SpecError, TransientStoreError, UsageError
@@ -290,8 +292,14 @@ class Worker:
             spec = specs[run_id]
             if not d.state.is_claimable or spec is None or self._is_held_back(run_id):
                 continue
-            missing = self._missing_sources(run_id, spec)
-            candidate = candidate_of(runs[run_id], missing_data=missing)
+            looked = Looked(
+                evidence=runs[run_id],
+                derived=d,
+                spec=spec,
+                missing_data=partial(self._missing_sources, run_id, spec),
+                state_of=lambda other: derived.get(other) or self._state_of(other),
+            )
+            candidate = candidate_of(runs[run_id], lacks=lacks_of(looked))
             if candidate is not None:
                 candidates.append(candidate)
         choice = next_run(
@@ -305,6 +313,11 @@ class Worker:
         self._too_late = {waiting.run_id for waiting in choice.waiting if waiting.waiting_for is None}
         self._seen = self._views(runs, derived, worked.left)
         return choice, derived, soonest_s
+
+    def _state_of(self, run_id: str) -> Derived | None:
+        """How a run stands that may be none of this worker's; one in other hands counts as alive."""
+        evidence = self._ledger.run(run_id)
+        return self._derive(evidence, self._spec_of(evidence), frozenset()) if evidence is not None else None
 
     def _left_s(self) -> float:
         """Until this runtime hands over."""
