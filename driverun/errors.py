@@ -15,6 +15,8 @@
     ├── IntegrityError              bytes are not what their checksum says: never use them
     ├── LostOwnership               another worker owns the run: stop, change nothing
     ├── SpoolError                  the two processes disagree about the folder between them
+    ├── RunFailed                   a run whose results were asked for has none and will not have any
+    ├── WaitTimeout                 a run was not over in the time that was given; a TimeoutError as well
     └── JobError                    the job itself ended badly: its owner has to act
         └── DiskFull                this machine has no room for it: free some, or take another machine
 
@@ -132,6 +134,26 @@ class LostOwnership(DriverunError):
 
 class SpoolError(DriverunError):
     """The spool is taken by another process or does not hold what it should."""
+
+
+class RunFailed(DriverunError):
+    """A run ended without results.
+
+    Attributes:
+        run_id: the run.
+        state: FAILED or CANCELLED.
+        reason: one line; "" where there is nothing to say.
+    """
+
+    def __init__(self, message: str, *, run_id: str, state: str, reason: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.state = state
+        self.reason = reason
+
+
+class WaitTimeout(DriverunError, TimeoutError):
+    """What was waited for did not come in the time that was given; it may come yet."""
 
 
 class JobError(DriverunError):

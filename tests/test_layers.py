@@ -34,11 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoints": SEAMS | {"spool"},  # it commits the snapshots that stand in the spool
     "execution": PARTS,
     "assembly": PARTS | {"execution", "storage"},  # the one place that picks concrete stores
+    "client": PARTS | {"execution", "assembly"},  # what scripts call, on the same calls as the commands
     "launchers": PARTS | {"execution", "assembly"},
     # doubles for every seam, so it knows what they stand in for
     "testing": PARTS | {"storage", "execution", "assembly"},
     "cli": PARTS | {"execution", "assembly", "launchers", "testing"},
-    "__init__": {"training.current"},
+    "__init__": {"training.current", "client"},  # loaded when one of their names is first asked for
     "__main__": {"cli"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from driverun.execution.intake import (
     submit_job,
     syntax_warning,
 )
-from driverun.report.curves import read_curves
+from driverun.report.curves import Curves, read_curves
 from driverun.report.diff import Difference, first_difference
 from driverun.report.final_state import FinalState, OutputFile, final_state_of
 from driverun.report.page import Report, report_html
@@ -216,14 +217,16 @@ class Client:
         evidence = self._ledger.run(run_id)
         return self._derive(evidence) if evidence is not None else None
 
-    def wait(self, run: str) -> RunSummary:
-        """Return when the run is over."""
+    def wait(self, run: str, *, timeout_s: float | None = None) -> RunSummary:
+        """Where the run stands when it is over, or after so many seconds; None: however long it takes."""
         run_id = self.find(run)
+        until_s = self._clock.monotonic() + timeout_s if timeout_s is not None else math.inf
         while True:
             summary = self._summary(self._evidence(run_id), details=True)
-            if summary.state.is_over:
+            left_s = until_s - self._clock.monotonic()
+            if summary.state.is_over or left_s <= 0:
                 return summary
-            self._clock.sleep(FOLLOW_EVERY_S)
+            self._clock.sleep(min(FOLLOW_EVERY_S, left_s))
 
     # Wishes.
 
@@ -297,6 +300,14 @@ class Client:
     def upload(self, local: Path, target: str, on_progress: OnProgress | None = None) -> Uploaded:
         """Put a file or folder of this machine at `target` on the root."""
         return upload(self._store, local, target, on_progress, clock=self._clock)
+
+    def curves(self, run: str) -> Curves:
+        """Every metric of the run, over all its attempts."""
+        return read_curves(
+            (view.key.number, segment.content)
+            for view in self._derive(self._evidence(run)).attempts
+            for segment in read_segments(self._store, view.key.folder, "metrics-")
+        )
 
     def report(self, run: str) -> str:
         """The run as one HTML page."""
