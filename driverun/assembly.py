@@ -98,13 +98,15 @@ def _drive_store_at(
     from driverun.storage.drive.opening import DriveOpening
     from driverun.storage.drive.store import LISTING_LAG_S
 
-    lag_s = here.settings().listing_lag_s
+    settings = here.settings()
+    lag_s = settings.listing_lag_s
     opening = DriveOpening(
         address,
         environment=here.environment,
         home=here.home,
         clock=here.clock,
         listing_lag_s=lag_s if lag_s is not None else LISTING_LAG_S,
+        trusted_authors=settings.trusted_authors,
     )
     return persist(
         lambda: opening.open(make=make),

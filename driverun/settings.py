@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ class Settings:
     listing_lag_s: float | None = None  #: how old a Drive's listings may be; None: what is usual there
     quiet_s: float = 5.0  #: for how long a job's files have to be unchanged before it is a run
     cache_bytes: int = 20 * 10**9  #: for data
+    trusted_authors: frozenset[str] = frozenset()  #: whose code runs here beside that of the root's owner
     python: str | None = None  #: the interpreter of jobs; None: the one that runs driverun
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ _NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "quiet": ("quiet_s", parse_duration),
     "cache": ("cache_bytes", parse_size),
     "python": ("python", str),
+    "trusted_authors": ("trusted_authors", lambda text: _authors(text)),
 }
 
 
@@ -59,7 +62,8 @@ def load_settings(environment: Mapping[str, str], *, home: Path) -> Settings:
     for name, text in _from_file(file).items():
         if name not in _NAMES:
             raise UsageError(f"{file}: there is no setting {name!r}; there are {', '.join(_NAMES)}")
-        values.update(_value(name, str(text), place=str(file)))
+        written = ", ".join(map(str, text)) if isinstance(text, list) else str(text)
+        values.update(_value(name, written, place=str(file)))
     for name in _NAMES:
         variable = f"DRIVERUN_{name.upper()}"
         if text := environment.get(variable, "").strip():
@@ -68,6 +72,15 @@ def load_settings(environment: Mapping[str, str], *, home: Path) -> Settings:
     values.setdefault("workdir", cache_home / "driverun")
     assert set(values) <= {field.name for field in fields(Settings)}
     return Settings(**values)
+
+
+def _authors(text: str) -> frozenset[str]:
+    """E-mails, or the ids that Drive has for accounts whose e-mail it hides. Raises ValueError."""
+    found = {each.lower() for each in re.split(r"[\s,;]+", text) if each}
+    for each in sorted(found):
+        if not re.fullmatch(r"[^@]+@[^@]+\.[^@]+|[0-9a-z_-]{8,}", each):
+            raise ValueError(f"{each!r} is no account; write e-mails with commas between them")
+    return frozenset(found)
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of
 
 
 class PassingStore:
@@ -25,6 +25,9 @@ class PassingStore:
     @property
     def location(self) -> str:
         return self._inner.location
+
+    def people(self) -> People | None:
+        return people_of(self._inner)
 
     def now(self) -> datetime:
         self._before()

@@ -28,6 +28,7 @@ class ObjectInfo:
     modified_at: datetime  #: when its content became visible, by the store's clock
     sha256: str | None  #: of the content, as the store holds it; None where this call did not learn it
     properties: Mapping[str, str] | None  #: what its writer attached; None: this store keeps none
+    author: str | None = None  #: who last changed it, as `People` has names; None: the store does not tell
 
 
 class ObjectStore(Protocol):
@@ -152,6 +153,40 @@ class LinkedItem(Downloads, Protocol):
 
     def list(self) -> list[ObjectInfo]:
         """All files beneath it, sorted by path, which is relative to it; of a file, itself under its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Whose word counts on a root that several accounts may write to.
+
+    An account is its e-mail in lower case, and where the store hides that, what the store calls it.
+    """
+
+    owner: frozenset[str]  #: all names of the account that owns the root; empty: nobody owns it
+    me: frozenset[str]  #: all names of the account of this process, as far as they have been heard
+    trusted: frozenset[str] = frozenset()  #: whom else the person trusts who runs this process
+
+    def trusts(self, author: str | None) -> bool:
+        """May code run that this author has written? Whom the store cannot name is trusted nowhere."""
+        trusted = self.trusted | (self.owner or self.me)
+        return author is not None and author in trusted
+
+    def believes(self, author: str | None) -> bool:
+        """Is it true what this author's files say of others? One's own are, whoever owns the root."""
+        return self.trusts(author) or author in self.me
+
+
+@runtime_checkable
+class KnowsPeople(Protocol):
+    """What a store may be able to tell besides: whose the root is, and who wrote what."""
+
+    def people(self) -> People | None:
+        """Whose word counts, as far as it is known now; None: the store does not tell who wrote what."""
+
+
+def people_of(store: object) -> People | None:
+    """Whose word counts on this root; None: everybody's who can write to it, because the store tells nobody apart."""
+    return store.people() if isinstance(store, KnowsPeople) else None
 
 
 @runtime_checkable

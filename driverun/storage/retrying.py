@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
-from driverun.storage.base import LinkedItem, ObjectInfo, ObjectStore, OpensLinks
+from driverun.storage.base import LinkedItem, ObjectInfo, ObjectStore, OpensLinks, People, people_of
 
 if TYPE_CHECKING:
     import tenacity
@@ -70,6 +70,9 @@ class RetryingStore:
     @property
     def location(self) -> str:
         return self._inner.location
+
+    def people(self) -> People | None:
+        return people_of(self._inner)
 
     def now(self) -> datetime:
         return self._persist("now", "", self._inner.now)

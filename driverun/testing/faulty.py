@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from driverun.errors import StoreError
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of
 
 T = TypeVar("T")
 
@@ -107,6 +107,9 @@ class FaultyStore:
     @property
     def location(self) -> str:
         return self._inner.location
+
+    def people(self) -> People | None:
+        return people_of(self._inner)
 
     def now(self) -> datetime:
         return self._run("now", "", self._inner.now)

@@ -16,7 +16,7 @@ from googleapiclient.http import MediaInMemoryUpload, MediaUpload
 from driverun.storage.drive.errors import DriveRefusal, Kind, foreign_errors
 from driverun.storage.drive.ids import IdPool
 from driverun.storage.drive.pacing import TokenBucket
-from driverun.storage.drive.remote import FIELDS, FOLDER, RemoteFile, mime_type_for
+from driverun.storage.drive.remote import FIELDS, FOLDER, ROOT_FIELDS, RemoteFile, mime_type_for
 from driverun.storage.drive.servertime import ServerTime
 from driverun.storage.drive.transport import DriveTransport
 
@@ -99,6 +99,7 @@ class DriveClient:
         """
         self.transport = transport
         self.ids = IdPool(self._generate_ids)
+        self.me: frozenset[str] = frozenset()  #: all names of this account that Drive has called it by
         self.drive_id: str | None = None  #: the shared drive to list and watch; None: what the account sees
         self._files = service.files()
         self._changes = service.changes()
@@ -107,7 +108,8 @@ class DriveClient:
 
     def get(self, file_id: str) -> RemoteFile:
         """The file, folder or shortcut, as it is now; refused as ABSENT if it is in the trash."""
-        found = self._file(self._call(self._files.get(fileId=file_id, supportsAllDrives=True, fields=FIELDS)))
+        request = self._files.get(fileId=file_id, supportsAllDrives=True, fields=ROOT_FIELDS)
+        found = self._file(self._call(request))
         if found.is_trashed:
             raise DriveRefusal(Kind.ABSENT, "it is in the trash; restore it there if it is wanted")
         return found
@@ -297,7 +299,11 @@ class DriveClient:
 
     def _file(self, fields: Any) -> RemoteFile:
         with foreign_errors():
-            return RemoteFile.parse(fields)
+            parsed = RemoteFile.parse(fields)
+        for account in (parsed.author, parsed.owner):
+            if account is not None and account.is_me and not account.names <= self.me:
+                self.me |= account.names
+        return parsed
 
     def _written(self, request: Any) -> RemoteFile:
         return self._heard(self._file(self._write(request)))

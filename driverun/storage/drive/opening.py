@@ -51,6 +51,7 @@ class DriveOpening:
         home: Path,
         clock: Clock,
         listing_lag_s: float = LISTING_LAG_S,
+        trusted_authors: frozenset[str] = frozenset(),
     ) -> None:
         """Find out who is logged in; Drive is not asked yet.
 
@@ -60,6 +61,7 @@ class DriveOpening:
         self._address = address
         self._clock = clock
         self._listing_lag_s = listing_lag_s
+        self._trusted_authors = trusted_authors
         credentials, endpoint = find_login(environment, home=home)
         self._is_robot = isinstance(credentials, service_account.Credentials)
         self._time = ServerTime(clock)
@@ -87,6 +89,8 @@ class DriveOpening:
         """
         with store_errors("open", "", str(self._address)):
             root = self._root(make=make)
+            if not root.is_own and root.drive_id is None and root.owner is None:
+                root = self._client.get(root.file_id)  # no listing tells of owners
         if not root.is_folder:
             raise UsageError(f"cannot use {self._address} as a root: {root.title} is not a folder")
         if self._is_robot and root.drive_id is None:
@@ -103,6 +107,7 @@ class DriveOpening:
             clock=self._clock,
             time=self._time,
             listing_lag_s=self._listing_lag_s,
+            trusted_authors=self._trusted_authors,
         )
 
     def _root(self, *, make: bool) -> RemoteFile:

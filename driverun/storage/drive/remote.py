@@ -15,8 +15,12 @@ _GOOGLE = "application/vnd.google-apps."
 #: What is asked about every file; a listing without `fields` costs eight times the bytes.
 FIELDS = (
     "id,title,mimeType,parents(id),fileSize,md5Checksum,sha256Checksum,createdDate,modifiedDate,version,"
-    "labels(trashed),properties(key,value,visibility),shortcutDetails(targetId,targetMimeType),driveId,ownedByMe"
+    "labels(trashed),properties(key,value,visibility),shortcutDetails(targetId,targetMimeType),driveId,ownedByMe,"
+    "lastModifyingUser(emailAddress,permissionId,isAuthenticatedUser)"
 )
+
+#: What is asked besides about one file that may be a root.
+ROOT_FIELDS = f"{FIELDS},owners(emailAddress,permissionId,isAuthenticatedUser)"
 
 #: Drive shows these in the browser; everything else is bytes to it.
 _MIME_TYPES = {
@@ -31,6 +35,34 @@ _MIME_TYPES = {
     "yaml": "text/plain",
     "yml": "text/plain",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account of Google, as Drive names it to us."""
+
+    email: str | None  #: in lower case; None: Drive hides it
+    permission_id: str | None
+    is_me: bool
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Account:
+        email = fields.get("emailAddress")
+        return cls(
+            email=email.lower() if email else None,
+            permission_id=fields.get("permissionId"),
+            is_me=bool(fields.get("isAuthenticatedUser")),
+        )
+
+    @property
+    def name(self) -> str | None:
+        """One name of it."""
+        return self.email or self.permission_id
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names of it."""
+        return frozenset(each for each in (self.email, self.permission_id) if each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +85,8 @@ class RemoteFile:
     target_type: str | None  #: of a shortcut: the mime type of what it points to
     drive_id: str | None  #: of the shared drive that it is in
     is_own: bool  #: owned by this account; False in a shared drive
+    author: Account | None = None  #: who changed it last; None: nobody who was signed in
+    owner: Account | None = None  #: None in a shared drive, or where ROOT_FIELDS were not asked for
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> RemoteFile:
@@ -79,6 +113,8 @@ class RemoteFile:
             target_type=shortcut.get("targetMimeType"),
             drive_id=fields.get("driveId"),
             is_own=bool(fields.get("ownedByMe")),
+            author=Account.parse(fields["lastModifyingUser"]) if fields.get("lastModifyingUser") else None,
+            owner=Account.parse(fields["owners"][0]) if fields.get("owners") else None,
         )
 
     @property

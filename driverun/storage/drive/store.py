@@ -14,7 +14,7 @@ from pathlib import Path
 
 from driverun.clock import Clock
 from driverun.errors import IntegrityError, ObjectExists, ObjectNotFound, StoreAccessDenied
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import ObjectInfo, People
 from driverun.storage.drive.client import DriveClient, NewFile
 from driverun.storage.drive.downloads import fetch
 from driverun.storage.drive.errors import DriveRefusal, Kind, answer_of, store_errors, verdict
@@ -89,10 +89,12 @@ class DriveStore:
         clock: Clock,
         time: ServerTime,
         listing_lag_s: float = LISTING_LAG_S,
+        trusted_authors: frozenset[str] = frozenset(),
     ) -> None:
         """Open the folder `root`; nothing is asked yet.
 
         Args:
+            trusted_authors: accounts whose code may run here beside the owner's, as `People` names them.
             location: what a person calls the root.
             time: Drive's clock, which the client's transport tells of every answer.
             listing_lag_s: what to count on; 0 for a Drive whose listings do not lag.
@@ -102,6 +104,8 @@ class DriveStore:
         self._clock = clock
         self._time = time
         self._listing_lag_s = listing_lag_s
+        self._root = root
+        self._trusted_authors = trusted_authors
         self._tree = RemoteTree(client, root, clock=clock, listing_lag_s=listing_lag_s)
         self._pending: dict[str, _Pending] = {}
         self._pending_turn = threading.Lock()
@@ -113,6 +117,12 @@ class DriveStore:
     @property
     def location(self) -> str:
         return self._location
+
+    def people(self) -> People:
+        """As the seam says; asks nothing, since Drive tells with each file who changed it, and whether that was us."""
+        me, root = self._client.me, self._root
+        owner = root.owner.names if root.owner is not None else frozenset()
+        return People(owner=owner | me if root.is_own else owner, me=me, trusted=self._trusted_authors)
 
     def now(self) -> datetime:
         """Drive's clock, by the Date of its answers; carried on by the monotonic clock between them."""
@@ -501,7 +511,16 @@ def _info(path: str, entry: Entry) -> ObjectInfo:
         modified_at=content.modified_at,
         sha256=content.sha256,
         properties=dict(content.properties),
+        author=_author(entry),
     )
+
+
+def _author(entry: Entry) -> str | None:
+    """Who answers for what is read there: of a shortcut, whoever made it too."""
+    names = {each.author.name if each.author is not None else None for each in (entry.file, entry.content)}
+    if None in names:
+        return None
+    return " and ".join(sorted(name for name in names if name is not None))
 
 
 def _is_of(file: LocalBytes, size_bytes: int, stored: RemoteFile) -> bool:
