@@ -81,6 +81,8 @@ class Client:
     ) -> RunHandle:
         """Put a job into the queue; a run that computes the same is the answer, unless `again`.
 
+        Of a job with a matrix it is the run at the first point; `submit_all` gives them all.
+
         Args:
             job: a folder or job file of this machine, else the name of a job on the root.
             params: in the place of what the job file says of them.
@@ -91,13 +93,24 @@ class Client:
             SpecError: the job file is faulty; `faults` has all of it.
             UsageError: there is no such job.
         """
+        return self.submit_all(job, params=params, again=again, wait=wait)[0]
+
+    def submit_all(
+        self,
+        job: str | Path,
+        *,
+        params: Mapping[str, Any] | None = None,
+        again: bool = False,
+        wait: bool = False,
+    ) -> list[RunHandle]:
+        """As `submit`, with the runs at all points of the job's matrix, in its order."""
         loaded = self._calls.load_job(os.fspath(job))
-        handle = RunHandle(
-            self._calls, self._calls.submit(loaded, params=params or {}, again=again).run_id, self._here
-        )
+        submitted = self._calls.submit(loaded, params=params or {}, again=again)
+        handles = [RunHandle(self._calls, run.run_id, self._here) for run in submitted.runs]
         if wait:
-            handle.wait()
-        return handle
+            for handle in handles:
+                handle.wait()
+        return handles
 
     def upload(self, local: str | Path, target: str, on_progress: OnProgress | None = None) -> Uploaded:
         """Put a file or folder of this machine at `target` on the root, such as `data/mnist.npz`."""

@@ -65,11 +65,14 @@ def upload(app: App, local: Path, target: str) -> None:
 @click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the job.")
 @click.option("--again", is_flag=True, help="Make another run of what was computed already.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--wait", is_flag=True, help="Return when the run is over; 1 if it did not succeed.")
+@click.option("--wait", is_flag=True, help="Return when all is over; 1 if a run did not succeed.")
 @root_option
 @click.pass_obj
 def submit(app: App, job: str, params: tuple[str, ...], again: bool, as_json: bool, wait: bool) -> None:
-    """Put JOB, a folder or a name under jobs/, into the queue; print the run's id."""
+    """Put JOB, a folder or a name under jobs/, into the queue; print the run's id.
+
+    A job with a matrix makes a run for each point, whose ids are printed in the order of the matrix.
+    """
     from driverun.cli.render import json_text
     from driverun.runs.state import RunState
     from driverun.spec.parser import parse_override
@@ -80,18 +83,38 @@ def submit(app: App, job: str, params: tuple[str, ...], again: bool, as_json: bo
     submitted = client.submit(loaded, params=overrides, again=again)
     for warning in client.job_warnings(loaded):
         say(f"note: {warning}")
-    summary = client.run(submitted.run_id)
-    if not submitted.is_new:
-        say(f"this run exists and is {summary.state.value}; --again makes another of the same")
+    summaries = {run.run_id: client.run(run.run_id) for run in submitted.runs}
+    there = [summaries[run.run_id].state.value for run in submitted.runs if not run.is_new]
+    if there and submitted.sweep is None:
+        say(f"this run exists and is {there[0]}; --again makes another of the same")
+    elif there:
+        say(f"{len(there)} of {len(submitted.runs)} runs were there; --again makes others of the same")
     if wait:
-        summary = client.wait(submitted.run_id)
+        summaries = {run_id: client.wait(run_id) for run_id in summaries}
     if as_json:
-        click.echo(
-            json_text({"run_id": submitted.run_id, "state": summary.state.value, "is_new": submitted.is_new})
-        )
+        told: dict[str, Any] = {
+            "run_id": submitted.run_id,
+            "state": summaries[submitted.run_id].state.value,
+            "is_new": submitted.is_new,
+        }
+        if submitted.sweep is not None:
+            told["runs"] = [
+                {
+                    "run_id": run.run_id,
+                    "params": dict(run.params),
+                    "state": summaries[run.run_id].state.value,
+                    "is_new": run.is_new,
+                }
+                for run in submitted.runs
+            ]
+            told["sweep"] = submitted.sweep
+        click.echo(json_text(told))
     else:
-        click.echo(submitted.run_id)
-    if wait and summary.state is not RunState.SUCCEEDED:
+        for run_id in summaries:
+            click.echo(run_id)
+        if submitted.sweep is not None:
+            say(f"{len(summaries)} runs; compare them with: driverun compare {submitted.sweep}")
+    if wait and any(summary.state is not RunState.SUCCEEDED for summary in summaries.values()):
         sys.exit(EXIT_NO)
 
 

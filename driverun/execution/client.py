@@ -23,7 +23,7 @@ from driverun.execution.intake import (
     Discovery,
     InvalidJob,
     Job,
-    Submitted,
+    Submission,
     job_on_root,
     local_job,
     make_wish,
@@ -91,8 +91,14 @@ class Client:
             return local_job(path)
         return named_job(self._store, job.removeprefix(f"{JOBS}/"))
 
-    def submit(self, job: Job, *, params: Mapping[str, Any] | None = None, again: bool = False) -> Submitted:
-        """Make the run that computes the job; one that is there already is the answer, unless `again`."""
+    def submit(self, job: Job, *, params: Mapping[str, Any] | None = None, again: bool = False) -> Submission:
+        """Make the runs that compute the job, one for each point of its matrix.
+
+        A run that is there already is the answer, unless `again`.
+
+        Raises:
+            SpecError: the params cannot be set.
+        """
         self._ledger.refresh()
         return submit_job(
             self._store,

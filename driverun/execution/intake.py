@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
 from driverun.runs.layout import JOBS, WishKind, run_file, wish_file
 from driverun.runs.record import RunFile, Wish
-from driverun.spec.identity import computed_part, run_id_of, spec_to_json
+from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
+from driverun.spec.matrix import Point, sweep_id_of
 from driverun.spec.model import EntrypointKind, JobSpec
 from driverun.spec.notebook import notebook_fault
-from driverun.spec.parser import check_code, parse_job, with_overrides
+from driverun.spec.parser import (
+    check_code,
+    parse_job,
+    point_specs,
+    refuse_overrides_of_matrix,
+    with_overrides,
+)
 from driverun.spec.reader import read_yaml
 from driverun.storage.base import ObjectInfo, ObjectStore
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
@@ -126,10 +134,29 @@ def syntax_warning(job: Job) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """What a submission came to."""
+    """What the submission of one run came to."""
 
     run_id: str
     is_new: bool
+    params: Point = field(default_factory=dict)  #: those that its point of the matrix sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a submission came to: one run, or one for each point of the job's matrix."""
+
+    runs: tuple[Submitted, ...]  #: in the order of the matrix; at least one
+    sweep: str | None = None  #: None: the job has no matrix
+
+    @property
+    def run_id(self) -> str:
+        """Of the first run."""
+        return self.runs[0].run_id
+
+    @property
+    def is_new(self) -> bool:
+        """Was there none of them before?"""
+        return all(run.is_new for run in self.runs)
 
 
 def submit_job(
@@ -141,45 +168,78 @@ def submit_job(
     again: bool,
     clock: Clock,
     by: str,
-) -> Submitted:
-    """Make the run that computes this job. The ledger must be fresh.
+    after: After | None = None,
+) -> Submission:
+    """Make the runs that compute this job. The ledger must be fresh.
 
-    The code goes first, then the run, then the submission that makes it complete, at last the job's folder for people:
+    The code goes first, then each run, then the submission that makes it complete, at last the job's folder for people:
     whatever is missing after a crash, calling again mends it.
+
+    Args:
+        after: the runs that the jobs which this one comes after have made.
+
+    Raises:
+        SpecError: the overrides cannot be set.
     """
+    refuse_overrides_of_matrix(job.spec, overrides)
     spec = with_overrides(job.spec, overrides) if overrides else job.spec
     code_sha256 = capture_code(store, job.files)
-    repeat = 0
-    if again:
-        while run_id_of(spec, code_sha256=code_sha256, repeat=repeat) in ledger.runs:
-            repeat += 1
-    run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat)
-    known = ledger.run(run_id)
-    is_new = known is None or not known.is_complete
-    spec_json = spec_to_json(spec)
-    if is_new or (known is not None and known.spec != spec_json):
-        content = RunFile(
-            run_id=run_id,
-            name=spec.name,
-            code_sha256=code_sha256,
-            computed=computed_part(spec, code_sha256=code_sha256, repeat=repeat),
-        ).to_bytes()
-        try:
-            store.create(run_file(run_id), content)
-        except ObjectExists:
-            if store.read(run_file(run_id)) != content:
-                store.replace(run_file(run_id), content)  # damaged: its bytes are a function of its name
-        make_wish(
-            store,
-            run_id,
-            WishKind.SUBMIT,
-            {"job": f"{JOBS}/{job.name}", "job_sha256": job.sha256, "spec": spec_json},
-            clock=clock,
-            by=by,
-        )
+    planned: dict[str, tuple[Point, RunFile, JobSpec]] = {}
+    for point, point_spec in point_specs(spec):
+        run = _run_of(point_spec, ledger, code_sha256=code_sha256, again=again, after=after)
+        planned.setdefault(run.run_id, (point, run, point_spec))
+    sweep = sweep_id_of(spec.name, planned) if spec.matrix is not None else None
+    details: dict[str, Any] = {"job": f"{JOBS}/{job.name}", "job_sha256": job.sha256}
+    if spec.matrix is not None:
+        details |= {"sweep": sweep, "points": len(planned), "max_parallel": spec.matrix.max_parallel}
+    runs = []
+    for run_id, (point, run, point_spec) in planned.items():
+        told = {**details, "point": dict(point)} if sweep is not None else details
+        is_new = _submit_run(store, ledger, run, point_spec, told, clock=clock, by=by)
+        runs.append(Submitted(run_id=run_id, is_new=is_new, params=point))
     if job.local is not None and not _is_on_root(store, job):
         place_job(store, job.local, job.name, job_file=job.job_file, only=job.only)
-    return Submitted(run_id=run_id, is_new=is_new)
+    return Submission(runs=tuple(runs), sweep=sweep)
+
+
+def _run_of(spec: JobSpec, ledger: Ledger, *, code_sha256: str, again: bool, after: After | None) -> RunFile:
+    """The run that computes this; with `again`, the first of the same that is not there yet."""
+    repeat = 0
+    run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after)
+    while again and run_id in ledger.runs:
+        repeat += 1
+        run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after)
+    computed = computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after)
+    return RunFile(run_id=run_id, name=spec.name, code_sha256=code_sha256, computed=computed)
+
+
+def _submit_run(
+    store: ObjectStore,
+    ledger: Ledger,
+    run: RunFile,
+    spec: JobSpec,
+    details: Mapping[str, Any],
+    *,
+    clock: Clock,
+    by: str,
+) -> bool:
+    """Write the run and its submission, unless they say the same already; gives whether the run is new."""
+    known = ledger.run(run.run_id)
+    is_new = known is None or not known.is_complete
+    spec_json = spec_to_json(spec)
+    if not is_new and known is not None and known.spec == spec_json:
+        wish = known.newest_wish(WishKind.SUBMIT)
+        said = wish.details if wish is not None else {}
+        if all(said.get(name) == details.get(name) for name in ("sweep", "points", "max_parallel")):
+            return False
+    content = run.to_bytes()
+    try:
+        store.create(run_file(run.run_id), content)
+    except ObjectExists:
+        if store.read(run_file(run.run_id)) != content:
+            store.replace(run_file(run.run_id), content)  # damaged: its bytes are a function of its name
+    make_wish(store, run.run_id, WishKind.SUBMIT, {**details, "spec": spec_json}, clock=clock, by=by)
+    return is_new
 
 
 def make_wish(
@@ -241,6 +301,25 @@ class InvalidJob:
     faults: tuple[Fault, ...]
 
 
+def _known_jobs(ledger: Ledger) -> set[object]:
+    """The digests of jobs of which all runs are there, or whose code a retry has taken."""
+    known: set[object] = set()
+    points: dict[object, int] = {}
+    runs: Counter[object] = Counter()
+    for evidence in ledger.runs.values():
+        here: dict[object, int] = {}
+        for wish in evidence.wishes:
+            sha256 = wish.details.get("job_sha256")
+            if wish.kind is WishKind.RETRY:
+                known.add(sha256)  # mended code is the retried run's
+            elif wish.kind is WishKind.SUBMIT:
+                number = wish.details.get("points")
+                here[sha256] = number if isinstance(number, int) else 1
+        points |= here
+        runs.update(here.keys())
+    return known | {sha256 for sha256, number in points.items() if runs[sha256] >= number}
+
+
 class Discovery:
     """Finds jobs that people dropped into the root, once their files have come to rest."""
 
@@ -270,12 +349,7 @@ class Discovery:
         jobs = _grouped(self._store.list(JOBS, recursive=True))
         for name in self.invalid.keys() - jobs.keys():
             del self.invalid[name]
-        known = {
-            wish.details.get("job_sha256")
-            for evidence in ledger.runs.values()
-            for wish in evidence.wishes
-            if wish.kind in (WishKind.SUBMIT, WishKind.RETRY)  # mended code is the retried run's
-        }
+        known = _known_jobs(ledger)
         for name, files in sorted(jobs.items()):
             if not self._wants(name):
                 continue
@@ -291,7 +365,7 @@ class Discovery:
                 submitted = submit_job(
                     self._store, ledger, job, overrides={}, again=False, clock=self._clock, by=self._by
                 )
-                made.append(submitted.run_id)
+                made += [run.run_id for run in submitted.runs]
             self._done[name] = looks
         return made, soonest
 

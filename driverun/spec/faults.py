@@ -16,7 +16,6 @@ from driverun.spec.reader import Place
 #: Names of fields that later versions will have; today they are refused, never ignored.
 _LATER_FIELDS = {
     "schedule": "schedules are not supported by this version; remove it, and let cron call `driverun submit`",
-    "matrix": "a matrix is not supported by this version; submit once per value with `-p name=value`",
 }
 
 _EXPECTED = {

@@ -134,6 +134,14 @@ def size_bytes(written: Any) -> int:
     return parse_size(written)
 
 
+def size_bytes_or_none(written: Any) -> int | None:
+    return None if written is None else size_bytes(written)
+
+
+def without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 PATH_SCHEMA: dict[str, Any] = {
     "type": "string",
     "pattern": f"^{RELATIVE_PATTERN}.+$",

@@ -14,8 +14,13 @@ from driverun.spec.faults import in_plain_words, known_part
 from driverun.spec.model import JobSpec
 from driverun.spec.reader import fault_at
 
+#: Whose results a run is given: a job's name to the id of its run, to those of all its points for a matrix.
+After = Mapping[str, str | list[str]]
 
-def computed_part(spec: JobSpec, *, code_sha256: str, repeat: int) -> dict[str, JsonValue]:
+
+def computed_part(
+    spec: JobSpec, *, code_sha256: str, repeat: int, after: After | None = None
+) -> dict[str, JsonValue]:
     """Return all that decides what a run computes, and nothing of how it is operated.
 
     How data gets to the disk (`access`) and when outputs are uploaded (`max_checkpoint_size`) are operation;
@@ -45,15 +50,17 @@ def computed_part(spec: JobSpec, *, code_sha256: str, repeat: int) -> dict[str, 
         "backend": spec.backend,
         "requirements": list(spec.requirements),
         "repeat": repeat,
+        # Only where it is used, likewise.
+        **({"after": cast(JsonValue, dict(after))} if after else {}),
     }
 
 
-def run_id_of(spec: JobSpec, *, code_sha256: str, repeat: int = 0) -> str:
+def run_id_of(spec: JobSpec, *, code_sha256: str, repeat: int = 0, after: After | None = None) -> str:
     """Return the id of the run: the job's name and 12 hex digits of what is computed.
 
     `repeat` counts the runs that a person asked for again; the first one is 0.
     """
-    digest = _sha256_of(computed_part(spec, code_sha256=code_sha256, repeat=repeat))
+    digest = _sha256_of(computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after))
     return f"{spec.name}-{digest[:12]}"
 
 

@@ -42,9 +42,12 @@ from driverun.spec.fields import (
     no_requirements_yet,
     no_such_backend_yet,
     size_bytes,
+    size_bytes_or_none,
     target_path,
     unpacking,
+    without_repeats,
 )
+from driverun.spec.matrix import MATRIX_SCHEMA, Matrix, points, read_matrix
 from driverun.spec.paths import MAX_PATH_LENGTH
 from driverun.spec.sources import SOURCE_PATTERNS, read_source
 from driverun.spec.units import SIZE_PATTERN
@@ -59,6 +62,7 @@ __all__ = [
     "Entrypoint",
     "EntrypointKind",
     "JobSpec",
+    "Matrix",
     "OutputRules",
     "RetryRules",
     "disagreements",
@@ -287,14 +291,59 @@ class JobSpec(_Value):
     ] = Field(
         default=(), description="Packages of the job; none are supported by this version.", examples=[[]]
     )
+    matrix: Annotated[Matrix | None, BeforeValidator(read_matrix), WithJsonSchema(MATRIX_SCHEMA)] = Field(
+        default=None,
+        description="Params with lists of values: a run for each combination. include adds points, exclude takes some "
+        "away, max_parallel says how many are at work at a time.",
+        examples=[{"learning_rate": [0.1, 0.01]}],
+    )
+    after: Annotated[
+        tuple[
+            Annotated[
+                str, AfterValidator(job_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
+            ],
+            ...,
+        ],
+        AfterValidator(without_repeats),
+    ] = Field(
+        default=(),
+        description="Names of jobs of this root whose runs have to succeed first; their results lie in data/NAME.",
+        examples=[["prepare"]],
+    )
+    min_memory_bytes: Annotated[
+        int | None,
+        BeforeValidator(size_bytes_or_none),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "string", "pattern": f"^{SIZE_PATTERN}$"},
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        validation_alias="min_memory",
+        serialization_alias="min_memory",
+        description="Main memory that the runtime must have; it waits for one that has it.",
+        examples=["12GB"],
+    )
     priority: StrictInt = Field(
         default=0, description="Runs with a higher number are claimed first.", examples=[10]
     )
     notes: str = Field(default="", description="Anything a person wants to remember.", examples=["baseline"])
 
+    @field_serializer("matrix")
+    def _matrix_as_written(self, matrix: Matrix | None) -> dict[str, JsonValue] | None:
+        return matrix.to_json() if matrix is not None else None
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> JobSpec:
-        for _, message in disagreements(self.entrypoint, self.params, tuple(enumerate(self.data))):
+        found = disagreements(
+            self.entrypoint, self.params, tuple(enumerate(self.data)), matrix=self.matrix, after=self.after
+        )
+        for _, message in found:
             raise ValueError(message)
         return self
 
@@ -303,6 +352,9 @@ def disagreements(
     entrypoint: Entrypoint | None,
     params: Mapping[str, JsonValue] | None,
     sources: Sequence[tuple[int, DataSource]],
+    *,
+    matrix: Matrix | None = None,
+    after: Sequence[str] = (),
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place and a message for every field that does not go together with another one.
 
@@ -310,7 +362,11 @@ def disagreements(
     has the sound ones with their positions.
     """
     if entrypoint is not None and params is not None:
-        for message in unknown_placeholders(entrypoint, params):
+        of_points = [dict(point) for point in points(matrix)] if matrix is not None else []
+        everywhere = (
+            frozenset[str].intersection(*map(frozenset, of_points)) if of_points else frozenset[str]()
+        )
+        for message in unknown_placeholders(entrypoint, {**params, **dict.fromkeys(everywhere, None)}):
             yield ("entrypoint",), message
     landed: dict[str, int] = {}  # target to the position of its source
     around: dict[str, int] = {}  # a folder above a target, likewise
@@ -331,6 +387,15 @@ def disagreements(
                 f"data/{source.target} and the target of data[{earlier}] lie one inside the other; change one"
             )
             yield ("data", index), message
+        for number, name in enumerate(after):
+            if source.target == name or name in above:
+                yield (
+                    ("after", number),
+                    (
+                        f"the results of {name} land in data/{name}, where data[{index}] lands already; give that a"
+                        " target elsewhere"
+                    ),
+                )
         landed.setdefault(source.target, index)
         for folder in above:
             around.setdefault(folder, index)

@@ -13,6 +13,7 @@ from driverun.errors import Fault, SpecError
 from driverun.spec.entrypoint import Entrypoint, EntrypointKind, read_entrypoint
 from driverun.spec.faults import in_plain_words, known_part, meant_instead, unknown_field
 from driverun.spec.fields import clean_name
+from driverun.spec.matrix import MatrixFaults, Point, points, read_matrix
 from driverun.spec.model import DataSource, JobSpec, disagreements
 from driverun.spec.reader import Place, fault_at, read_yaml
 from driverun.spec.scalars import plain_scalar, well_formed
@@ -44,6 +45,10 @@ def parse_job(text: bytes, *, file: str, default_name: str) -> JobSpec:
         meant = {(*place[:-1], meant_instead(place)) for place in unknown}
         for details in error.errors():
             place = details["loc"]
+            inside = details.get("ctx", {}).get("error")
+            if isinstance(inside, MatrixFaults):
+                found += [((*place, *deeper), message) for deeper, message in inside.found]
+                continue
             is_default = place == ("name",) and "name" not in written
             if not place or (place in meant and (is_default or details["type"] == "missing")):
                 continue  # the spec as a whole is compared below; what is misspelt is not missing
@@ -90,10 +95,18 @@ def _disagreements(written: Mapping[str, JsonValue]) -> Iterator[tuple[Place, st
         if isinstance(data, list)
         else []
     )
+    try:
+        matrix = read_matrix(written.get("matrix"))
+    except MatrixFaults:
+        matrix = None
+        params = None  # it may have what a placeholder asks for
+    after = written.get("after", [])
     return disagreements(
         entrypoint,
         params if isinstance(params, dict) else None,
         [(index, source) for index, source in sources if source is not None],
+        matrix=matrix,
+        after=[name for name in after if isinstance(name, str)] if isinstance(after, list) else [],
     )
 
 
@@ -165,6 +178,36 @@ def with_overrides(spec: JobSpec, overrides: Mapping[str, JsonValue]) -> JobSpec
             for details in error.errors()
         ]
         raise SpecError(faults) from error
+
+
+def point_specs(spec: JobSpec) -> tuple[tuple[Point, JobSpec], ...]:
+    """Each point of the job's matrix with the very spec that overriding its params gives; one point without any.
+
+    Raises:
+        SpecError: a point sets what cannot be set, with dots in its name.
+    """
+    if spec.matrix is None:
+        return (({}, spec),)
+    made: list[tuple[Point, JobSpec]] = []
+    for point in points(spec.matrix):
+        try:
+            made.append((point, with_overrides(spec, point).model_copy(update={"matrix": None})))
+        except SpecError as error:
+            message = f"one of its points cannot be: {error.faults[0].field}: {error.faults[0].message}"
+            raise SpecError(
+                [Fault(file=error.faults[0].file, line=None, field="matrix", message=message)]
+            ) from error
+    return tuple(made)
+
+
+def refuse_overrides_of_matrix(spec: JobSpec, overrides: Mapping[str, JsonValue]) -> None:
+    """Raise SpecError where a param is set that the matrix sets, or one inside it or around it."""
+    of_matrix = spec.matrix.names if spec.matrix is not None else frozenset[str]()
+    for name in overrides:
+        for other in sorted(of_matrix):
+            if name == other or name.startswith(f"{other}.") or other.startswith(f"{name}."):
+                message = f"{other} is set by the job's matrix, point by point; change it there"
+                raise _bad_override(name, message)
 
 
 def check_code(spec: JobSpec, *, file: str, paths: Collection[str], text: bytes) -> tuple[Fault, ...]:

@@ -52,6 +52,14 @@ SOUND = [
     "retry: {max_errors: 3}",
     "backend: tensorflow",
     "requirements: []",
+    "matrix: {a: [1, {b: [null]}], c.d: ['x'], include: [{e: 1}], exclude: [{a: 1}], max_parallel: 3}",
+    "matrix: {include: [{a: 1}]}",
+    "matrix: null",
+    "after: []",
+    "after: [a-B_9, b, b]",
+    "min_memory: 1.5gib",
+    "min_memory: 0",
+    "min_memory: null",
     "priority: -5",
     "notes: any text at all",
 ]
@@ -139,7 +147,25 @@ FAULTY = [
     "priority: high",
     "notes: 5",
     "schedule: {cron: '* * * * *'}",
-    "matrix: {a: [1]}",
+    *(
+        f"matrix: {matrix}"
+        for matrix in (
+            "{}",
+            "[]",
+            "{a: 1}",
+            "{a: []}",
+            "{a: [1], include: 5}",
+            "{a: [1], include: [5]}",
+            "{a: [1], exclude: [{}]}",
+            "{a: [1], max_parallel: 0}",
+            "{a: [1], max_parallel: [1, 2]}",
+        )
+    ),
+    "after: prepare",
+    "after: [a b]",
+    "after: [5]",
+    "min_memory: -1",
+    "min_memory: lots",
     "epochs: 5",
 ]
 
@@ -212,6 +238,10 @@ def test_schema_and_parser_judge_alike(text: str, is_sound: bool) -> None:
         "entrypoint: train.py\ndata: [{source: 'https://a/'}]",  # that there is no target
         "entrypoint: [python, ../train.py]",  # the place of a script in a list depends on what is before it
         f"entrypoint: train.py\ndata: [{{source: {'a' * 256}}}]",  # bytes of one part
+        f"entrypoint: train.py\nmatrix: {{a: {list(range(1001))}}}",  # how many points there are
+        "entrypoint: train.py\nmatrix: {max_parallel: 2}",  # that there are none
+        "entrypoint: train.py\nmatrix: {a: [1], exclude: [{b: 1}]}",  # two fields of it
+        "entrypoint: train.py\nafter: [x]\ndata: [{source: x}]",  # where both land
         "entrypoint: train.py\nseed: 7.0",  # to JSON Schema a whole number, however it is written
     ],
 )

@@ -1,0 +1,87 @@
+"""A job with a matrix: a run for each of its points, each as if it had been submitted by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driverun.errors import SpecError
+from driverun.execution.intake import Submission, local_job
+from driverun.runs.layout import JOBS
+from driverun.runs.state import RunState
+from driverun.spec.parser import parse_override
+from tests.execution.world import World
+
+MATRIX = {"lr": [0.1, 0.01, 0.001]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def submit(
+    world: World, name: str = "job", /, *overrides: str, again: bool = False, **fields: Any
+) -> Submission:
+    folder = world.folder / name
+    folder.mkdir(exist_ok=True)
+    (folder / "train.py").write_text("print('scripted')\n")
+    (folder / "job.yaml").write_text(json.dumps({"entrypoint": "train.py", **fields}))
+    params = dict(map(parse_override, overrides))
+    return world.client.submit(local_job(folder), params=params, again=again)
+
+
+def drop(world: World, name: str, text: str, **files: str) -> None:
+    """Put a job into the root as a person does, file by file."""
+    for path, content in {"train.py": "print('scripted')\n", **files, "job.yaml": text}.items():
+        world.store.create(f"{JOBS}/{name}/{path}", content.encode())
+
+
+def test_every_point_is_the_run_that_an_override_makes(world: World) -> None:
+    submitted = submit(world, matrix=MATRIX, params={"lr": 1, "epochs": 2})
+    assert submitted.is_new
+    assert [dict(run.params) for run in submitted.runs] == [{"lr": 0.1}, {"lr": 0.01}, {"lr": 0.001}]
+    assert submitted.sweep is not None
+    one = submit(world, "job", "lr=0.01", params={"lr": 1, "epochs": 2})
+    assert (one.run_id, one.is_new, one.sweep) == (submitted.runs[1].run_id, False, None)
+
+
+def test_the_same_matrix_again_makes_nothing_and_a_longer_one_the_rest(world: World) -> None:
+    first = submit(world, matrix=MATRIX)
+    files = len(world.store.list("ledger"))
+    assert [run.is_new for run in submit(world, matrix=MATRIX).runs] == [False] * 3
+    assert len(world.store.list("ledger")) == files
+    longer = submit(world, matrix={"lr": [*MATRIX["lr"], 1.0]})
+    assert [run.is_new for run in longer.runs] == [False, False, False, True]
+    assert longer.sweep != first.sweep
+    again = submit(world, matrix=MATRIX, again=True)
+    assert again.is_new
+    assert again.sweep not in (first.sweep, longer.sweep)
+
+
+def test_a_param_of_the_matrix_is_not_overridden_but_others_are(world: World) -> None:
+    with pytest.raises(SpecError, match="lr is set by the job's matrix"):
+        submit(world, "job", "lr=5", matrix=MATRIX)
+    submitted = submit(world, "job", "epochs=7", matrix=MATRIX)
+    evidence = world.client.run(submitted.run_id)
+    assert evidence.state is RunState.QUEUED
+
+
+def test_a_matrix_that_was_dropped_into_the_root_runs_to_its_end(world: World) -> None:
+    drop(world, "job", "entrypoint: train.py\nmatrix: {lr: [0.1, 0.01]}\n")
+    worked = world.work()
+    assert len(worked.outcomes) == 2
+    assert {run.state for run in world.client.runs()} == {RunState.SUCCEEDED}
+    assert world.work().outcomes == {}
+
+
+def test_a_sweep_of_which_a_worker_made_only_a_part_is_completed(world: World) -> None:
+    text = "entrypoint: train.py\nmatrix: {lr: [0.1, 0.01, 0.001]}\n"
+    drop(world, "job", text)
+    submitted = world.client.submit(world.client.load_job("job"))
+    for name in [info.path for info in world.store.list("ledger") if submitted.runs[2].run_id in info.path]:
+        world.store.delete(name)
+    assert len(world.work().outcomes) == 3
