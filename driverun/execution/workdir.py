@@ -6,9 +6,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from driverun.errors import SpoolError
 from driverun.runs.layout import AttemptKey
@@ -16,6 +17,7 @@ from driverun.spool.folder import SpoolFolder
 
 SHARED_MEMORY = Path("/dev/shm")
 LOCK = "in-use.lock"
+LOCK_TRIES = 1000  #: against those that only look; well below a second in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,7 @@ class Workdir:
         removed = []
         for parent in (self._path / "attempts", self._memory):
             for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-                if is_free(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+                if _sweep(folder):
                     removed.append(folder)
         return removed
 
@@ -85,19 +86,60 @@ class Workdir:
 
 @contextmanager
 def _held(folder: Path | None) -> Iterator[None]:
+    """Make the folder and hold its lock.
+
+    Somebody who sweeps may look at the lock at the same moment, or take the folder away before it is locked: all
+    workers of a machine keep snapshots below one folder. So it is tried again; such a look takes no time.
+    """
     if folder is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(folder / LOCK, "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise SpoolError(
-                f"cannot use {folder}: another driverun process is at work there. Give this worker a DRIVERUN_WORKDIR"
-                " of its own."
-            ) from exc
+    with _locked(folder):
         yield
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """The lock file of the folder, made where it is not there, and locked until it is closed."""
+    for _ in range(LOCK_TRIES):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileNotFoundError), ExitStack() as opened:
+            lock = opened.enter_context(open(folder / LOCK, "ab"))
+            if _lock(lock, folder):
+                opened.pop_all()
+                return lock
+        os.sched_yield()
+    raise SpoolError(
+        f"cannot use {folder}: another driverun process is at work there. Give this worker a DRIVERUN_WORKDIR"
+        " of its own."
+    )
+
+
+def _lock(lock: IO[bytes], folder: Path) -> bool:
+    """Lock the file; False: another process has it, or it is not that of the folder any more."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
+
+
+def _sweep(folder: Path) -> bool:
+    """Remove the folder unless a process is at work there; gives whether it was removed.
+
+    It gets another name while its lock is held: whoever is about to use it finds it whole, or not at all.
+    """
+    swept = folder.with_name(f"{folder.name}.swept-{os.getpid()}")
+    try:
+        with open(folder / LOCK, "rb") as lock:
+            if not _lock(lock, folder):
+                return False
+            folder.rename(swept)
+    except OSError:
+        with suppress(OSError):
+            folder.rmdir()  # empty: its process died before it came to the lock, or makes it once more
+        return False
+    shutil.rmtree(swept, ignore_errors=True)
+    return True
 
 
 def is_free(folder: Path) -> bool:
