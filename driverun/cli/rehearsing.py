@@ -1,15 +1,70 @@
-"""Commands that prove something: drill."""
+"""Commands that prove something: drill, dev-soak."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from driverun.cli.dev_drive import FROM_ZERO
 from driverun.cli.main import EXIT_NO, App, main, root_option, say
+
+if TYPE_CHECKING:
+    from driverun.launchers.ground import Ground
+
+
+_GROUND = (
+    click.option(
+        "--on",
+        "ground",
+        type=click.Choice(["folder", "drive"]),
+        default="folder",
+        show_default=True,
+        help="Where the cuts happen; drive: on an emulated Drive, looked over in the end.",
+    ),
+    click.option(
+        "--latency-ms", type=FROM_ZERO, default=0.0, help="Of the emulated Drive: added to every call."
+    ),
+    click.option(
+        "--writes-per-second", type=FROM_ZERO, default=0.0, help="Of the same; 0: no limit. Drive: 3."
+    ),
+    click.option(
+        "--listing-lag-s", type=FROM_ZERO, default=0.0, help="Of the same: until listings show what happened."
+    ),
+    click.option(
+        "--fault-rate",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Of the same: the share of calls that fail.",
+    ),
+)
+
+
+def ground_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where a rehearsal's root is, and what goes wrong there."""
+    for option in reversed(_GROUND):
+        command = option(command)
+    return command
+
+
+def _chosen_ground(
+    app: App, ground: str, seed: int | None, settings: Mapping[str, Any]
+) -> Callable[[Path], AbstractContextManager[Ground]] | None:
+    """What makes the root; None: it is a folder. Raises UsageError."""
+    from driverun.errors import UsageError
+
+    if ground == "drive":
+        from driverun.testing.drive_emulator.settings import EmulatorSettings
+        from driverun.testing.drive_ground import drive_ground
+
+        return drive_ground(EmulatorSettings(**settings), seed=seed or 0, here=app.here)
+    if any(settings.values()):
+        raise UsageError("only an emulated Drive has latency, limits, lag and faults: add --on drive")
+    return None
 
 
 @main.command()
@@ -24,25 +79,7 @@ from driverun.cli.main import EXIT_NO, App, main, root_option, say
 @click.option(
     "--seed", type=int, help="Of the random instants, and of the Drive's faults; default: another each time."
 )
-@click.option(
-    "--on",
-    "ground",
-    type=click.Choice(["folder", "drive"]),
-    default="folder",
-    show_default=True,
-    help="Where the cuts happen; drive: on an emulated Drive, looked over in the end.",
-)
-@click.option("--latency-ms", type=FROM_ZERO, default=0.0, help="Of the emulated Drive: added to every call.")
-@click.option("--writes-per-second", type=FROM_ZERO, default=0.0, help="Of the same; 0: no limit. Drive: 3.")
-@click.option(
-    "--listing-lag-s", type=FROM_ZERO, default=0.0, help="Of the same: until listings show what happened."
-)
-@click.option(
-    "--fault-rate",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Of the same: the share of calls that fail.",
-)
+@ground_options
 @root_option
 @click.pass_obj
 def drill(
@@ -61,17 +98,9 @@ def drill(
     Its data come from the root, if there is one.
     """
     from driverun.cli import render
-    from driverun.errors import UsageError
     from driverun.launchers.drill import run_drill
 
-    on = None
-    if ground == "drive":
-        from driverun.testing.drive_emulator.settings import EmulatorSettings
-        from driverun.testing.drive_ground import drive_ground
-
-        on = drive_ground(EmulatorSettings(**settings), seed=seed or 0, here=app.here)
-    elif any(settings.values()):
-        raise UsageError("only an emulated Drive has latency, limits, lag and faults: add --on drive")
+    on = _chosen_ground(app, ground, seed, settings)
     result = run_drill(
         job, kills=kills, keep=keep, params=params, seed=seed, root=app.root, here=app.here, say=say, on=on
     )
@@ -86,5 +115,64 @@ def drill(
     if result.audit is not None:
         for line in (*result.audit.lines, *(f"FAULT: {fault}" for fault in result.audit.faults)):
             click.echo(line)
+    if not result.is_ok:
+        sys.exit(EXIT_NO)
+
+
+@main.command("dev-soak")
+@click.option("--workers", default=12, show_default=True, help="How many at a time.")
+@click.option("--runs", default=60, show_default=True, help="How many in all.")
+@click.option("--fits", type=int, help="So many of them train with Keras; default: every tenth.")
+@click.option("--minutes", type=FROM_ZERO, default=5.0, show_default=True, help="Of kills and pauses.")
+@click.option(
+    "--every-s", type=FROM_ZERO, help="Between two of them, on average; default: 5, more where lists lag."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the two roots in this folder."
+)
+@click.option("--seed", type=int, help="Of what happens when; default: another each time.")
+@ground_options
+@click.pass_obj
+def dev_soak(
+    app: App,
+    /,
+    workers: int,
+    runs: int,
+    fits: int | None,
+    minutes: float,
+    every_s: float | None,
+    keep: Path | None,
+    seed: int | None,
+    ground: str,
+    **settings: Any,
+) -> None:
+    """Prove on this machine that many workers on one root do each other no harm.
+
+    They are killed and put to sleep at random; every run has to end as with one worker alone.
+    """
+    import secrets
+
+    from driverun.launchers.soak import SoakPlan, run_soak
+
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    lag_s = float(settings["listing_lag_s"])
+    plan = SoakPlan(
+        workers=workers,
+        runs=runs,
+        fits=runs // 10 if fits is None else fits,
+        minutes=minutes,
+        every_s=5.0 + lag_s / 4 if every_s is None else every_s,
+    )
+    say(f"seed {seed}")
+    on = _chosen_ground(app, ground, seed, settings)
+    result = run_soak(plan, seed=seed, keep=keep, here=app.here, say=say, on=on)
+    for line in result.lines:
+        click.echo(line)
+    if result.audit is not None:
+        for line in (*result.audit.lines, *(f"note: {fault}" for fault in result.audit.costly)):
+            click.echo(line)
+    for fault in result.faults:
+        click.echo(f"FAULT: {fault}")
+    click.echo("identical" if result.is_ok else "NOT identical")
     if not result.is_ok:
         sys.exit(EXIT_NO)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +14,13 @@ from driverun.assembly import Surroundings, make_root, open_client
 from driverun.clock import Clock
 from driverun.errors import DriverunError, JobError, RootNotFound, UsageError
 from driverun.execution.client import Client
-from driverun.execution.workdir import SHARED_MEMORY
 from driverun.launchers.ground import Audit, Ground, LocalGround, commits_by_attempt
+from driverun.launchers.runtimes import Runtime
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.spec.parser import parse_override
 from driverun.spec.sources import SourceKind, kind_of
-from driverun.spool.boards import Progress, ProgressBoard
+from driverun.spool.boards import Progress
 from driverun.storage.base import ObjectStore
 from driverun.transfer.sync import find_source
 
@@ -199,31 +194,17 @@ class _Rehearsal:
         with self._ground.calm():
             return self.client.run(self.run_id)
 
-    def start(self, *, marker: Path | None = None) -> _Runtime:
+    def start(self, *, marker: Path | None = None) -> Runtime:
         """A worker on a machine of its own: another workdir, another id."""
         self._started += 1
-        workdir = self._folder / f"machine-{self._started}"
-        environment = {
-            **self._environment,
-            **self._ground.environment,
-            "DRIVERUN_WORKDIR": str(workdir),
-        }
+        environment = {**self._environment, **self._ground.environment}
         if marker is not None:
             environment["DRIVERUN_HOLD_COMMIT"] = str(marker)
-        return _Runtime(
-            [
-                sys.executable,
-                "-m",
-                "driverun",
-                "--root",
-                self._ground.address,
-                "work",
-                "--until-empty",
-                "--quiet",
-            ],
+        return Runtime(
+            self._ground.address,
+            "--until-empty",
             environment=environment,
-            workdir=workdir,
-            run_id=self.run_id,
+            workdir=self._folder / f"machine-{self._started}",
         )
 
     def run_to_end(self) -> None:
@@ -252,55 +233,6 @@ class _Rehearsal:
         commits = commits_by_attempt(self._ground.paths(), self.run_id)
         newest = max(commits, default=0)
         return newest >= attempt and commits[newest] > 0
-
-
-class _Runtime:
-    """The processes and the disk of one worker."""
-
-    def __init__(
-        self, command: list[str], *, environment: Mapping[str, str], workdir: Path, run_id: str
-    ) -> None:
-        self._workdir = workdir
-        self._run_id = run_id
-        self._board: ProgressBoard | None = None
-        workdir.mkdir(parents=True)
-        self._log = workdir.with_suffix(".log")
-        with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that one signal reaches all of it, and nothing else
-            )
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def progress(self) -> Progress | None:
-        """Where training stands, read from the trainer's own board; it outlives the process."""
-        if self._board is None:
-            found = list(self._workdir.glob("attempts/*/spool/progress.bin"))
-            if not found or found[0].stat().st_size == 0:
-                return None
-            self._board = ProgressBoard(found[0])
-        return self._board.read()
-
-    def power_cut(self) -> Progress | None:
-        """Kill everything and delete its disk; gives where training stood."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        progress = self.progress()
-        shutil.rmtree(self._workdir, ignore_errors=True)
-        for memory in (SHARED_MEMORY / f"driverun-{os.getuid()}").glob(f"{self._run_id}.*"):
-            shutil.rmtree(memory, ignore_errors=True)
-        return progress
-
-    def said(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
 
 
 def _with_cuts(
@@ -364,7 +296,7 @@ def _cut_once(rehearsal: _Rehearsal, number: int, *, during_commit: bool, delay_
     )
 
 
-def _wait_for_commit(rehearsal: _Rehearsal, runtime: _Runtime, number: int, marker: Path | None) -> bool:
+def _wait_for_commit(rehearsal: _Rehearsal, runtime: Runtime, number: int, marker: Path | None) -> bool:
     """Whether the attempt committed something, or stands in the middle of doing so, before it ended."""
     end_s = rehearsal._clock.monotonic() + PATIENCE_S
     while runtime.is_alive and rehearsal._clock.monotonic() < end_s:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from driverun.runs.layout import CHECKPOINT_NAME, attempt_of_path
+from driverun.runs.claim_log import RootObject
+from driverun.runs.layout import CHECKPOINT_NAME, LEDGER, META, RUNS, attempt_of_path
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Audit(Protocol):
@@ -20,6 +24,14 @@ class Audit(Protocol):
     @property
     def faults(self) -> tuple[str, ...]:
         """What should not be; empty where all is well."""
+
+    @property
+    def untidy(self) -> tuple[str, ...]:
+        """Those faults that are left behind on the root ..."""
+
+    @property
+    def costly(self) -> tuple[str, ...]:
+        """... and those that lie in what it cost."""
 
 
 class Ground(Protocol):
@@ -38,6 +50,9 @@ class Ground(Protocol):
 
     def paths(self) -> Iterable[str]:
         """What lies there, seen without asking the root for it."""
+
+    def objects(self) -> Iterable[RootObject]:
+        """The ledger and all that attempts left, in the same way; lists that lag show nothing of that here."""
 
     def audit(self) -> Audit | None:
         """What is left behind, after the drill; None where there is nothing to tell."""
@@ -62,8 +77,30 @@ class LocalGround:
         for file in self._folder.glob("runs/*/*"):
             yield file.relative_to(self._folder).as_posix()
 
+    def objects(self) -> Iterator[RootObject]:
+        births = self._folder / META / "local" / "created"  # of what was replaced: see storage/local.py
+        for file in (*self._folder.glob(f"{LEDGER}/*"), *self._folder.glob(f"{RUNS}/*/**/*")):
+            path = file.relative_to(self._folder).as_posix()
+            try:
+                if file.is_dir():
+                    continue
+                written_ns = file.stat().st_mtime_ns
+            except FileNotFoundError:  # it was there a moment ago
+                continue
+            try:
+                created_ns = (births / path).stat().st_mtime_ns
+            except FileNotFoundError:
+                created_ns = written_ns
+            yield RootObject(
+                path=path, object_id=path, created_at=_time(created_ns), written_at=(_time(written_ns),)
+            )
+
     def audit(self) -> Audit | None:
         return None
+
+
+def _time(ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=ns // 1000)
 
 
 def commits_by_attempt(paths: Iterable[str], run_id: str) -> dict[int, int]:

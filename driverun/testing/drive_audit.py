@@ -134,14 +134,19 @@ class DriveAudit:
     """What a drill left on a Drive, and what it cost there."""
 
     lines: tuple[str, ...]
-    faults: tuple[str, ...]
+    untidy: tuple[str, ...]
+    costly: tuple[str, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return (*self.untidy, *self.costly)
 
 
 def audit_drive(
     files: Sequence[FileRecord], requests: Sequence[RequestRecord], store: ObjectStore
 ) -> DriveAudit:
     """Look at all that is there, and at all that was asked for."""
-    faults = untidiness(files) + orphaned_manifests(store)
+    untidy = untidiness(files) + orphaned_manifests(store)
     costs = costs_of(requests)
     disturbed = sum(bool(request.fault) for request in requests)
     refused = sum(request.status == 403 and not request.fault for request in requests)
@@ -149,7 +154,7 @@ def audit_drive(
     lines = [
         f"{len(requests)} requests of workers; {disturbed} met a fault, {refused} came too soon after others",
         *(str(cost) for cost in costs),
-        f"{len(files)} files and folders; {tidy if not faults else 'not as they should be'}",
+        f"{len(files)} files and folders; {tidy if not untidy else 'not as they should be'}",
     ]
-    faults += [f"too many requests: {cost}" for cost in costs if not cost.is_within_budget]
-    return DriveAudit(lines=tuple(lines), faults=tuple(faults))
+    costly = [f"too many requests: {cost}" for cost in costs if not cost.is_within_budget]
+    return DriveAudit(lines=tuple(lines), untidy=tuple(untidy), costly=tuple(costly))

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from driverun.assembly import Surroundings, open_store
 from driverun.errors import UsageError
 from driverun.purpose import on_behalf_of
+from driverun.runs.claim_log import RootObject
 from driverun.testing.drive_audit import DriveAudit, audit_drive
 from driverun.testing.drive_emulator import AdminClient, EmulatorSettings
 from driverun.testing.drive_emulator.records import FileRecord
@@ -59,12 +61,28 @@ class DriveGround:
     def paths(self) -> Iterator[str]:
         return paths_on(self._admin.files())
 
+    def objects(self) -> Iterator[RootObject]:
+        files = self._admin.files()
+        by_id = {file.id: file for file in files}
+        for file in files:
+            if file.revisions and not file.is_trashed:
+                yield RootObject(
+                    path=_path_of(file, by_id),
+                    object_id=file.id,
+                    created_at=_time(file.created_at),
+                    written_at=tuple(_time(revision.modified_at) for revision in file.revisions),
+                )
+
     def audit(self) -> DriveAudit:
         environment = {**self._here.environment, **self.environment, LAG_VARIABLE: "0s"}
         with self.calm():
             requests = [record for record in self._admin.requests() if f"({OWN})" not in record.agent]
             store = open_store(ROOT, replace(self._here, environment=environment))
             return audit_drive(self._admin.files(), requests, store)
+
+
+def _time(ms: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
 
 
 def paths_on(files: Iterable[FileRecord]) -> Iterator[str]:
