@@ -314,7 +314,7 @@ def new_worker_id() -> str:
 
 
 def capabilities(*, allow_cpu: bool, machine: Machine | None = None) -> Capabilities:
-    """What accelerators this machine shows, without loading a framework; None: it is looked at now."""
+    """What this machine has to give, found out without loading a framework; None: it is looked at now."""
     found = machine if machine is not None else look_at_machine(Path.cwd())
     accelerators = frozenset({Accelerator.GPU}) if found.gpus else frozenset()
-    return Capabilities(accelerators=accelerators, allows_cpu=allow_cpu)
+    return Capabilities(accelerators=accelerators, allows_cpu=allow_cpu, memory_bytes=found.memory_bytes)

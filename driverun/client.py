@@ -297,6 +297,10 @@ class RunHandle:
         """Stop it for good. Raises UsageError where it is over."""
         self._calls.cancel(self._id)
 
+    def prioritize(self, priority: int) -> None:
+        """Put it before runs of a lower priority. Raises UsageError where it is over."""
+        self._calls.prioritize(self._id, priority)
+
     def retry(self, *, fresh: bool = False) -> None:
         """Have it taken up again after it failed or was cancelled, with its job's code as it is now.
 

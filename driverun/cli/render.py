@@ -299,7 +299,7 @@ def _last_checkpoint(run: RunSummary, now: datetime) -> str:
 
 def _note(run: RunSummary) -> str:
     if run.waiting_for is not None:
-        return f"waits for {WAITING_NAMES[run.waiting_for]}"
+        return run.reason or f"waits for {WAITING_NAMES[run.waiting_for]}"
     if run.state is RunState.FAILED and run.failure is not None:
         return run.failure.message
     return run.reason

@@ -1,4 +1,4 @@
-"""Commands that change something: init, upload, submit, work, cancel, retry."""
+"""Commands that change something: init, upload, submit, work, cancel, priority, retry."""
 
 from __future__ import annotations
 
@@ -188,6 +188,16 @@ def work(
 def cancel(app: App, run: str) -> None:
     """Stop RUN for good. Its worker sees it at the next heartbeat."""
     click.echo(app.client().cancel(run))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("run")
+@click.argument("priority", type=int)
+@root_option
+@click.pass_obj
+def priority(app: App, run: str, priority: int) -> None:
+    """Put RUN before runs of a lower PRIORITY, such as 10 or -5; those of the same go by age."""
+    click.echo(app.client().prioritize(run, priority))
 
 
 @main.command()

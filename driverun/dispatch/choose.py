@@ -25,6 +25,7 @@ class Capabilities:
 
     accelerators: frozenset[Accelerator] = frozenset()  #: GPU, TPU
     allows_cpu: bool = True  #: may jobs that ask for nothing run without an accelerator?
+    memory_bytes: int = 0  #: main memory in all; 0: it does not tell, and no run waits for more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Candidate:
     created_at: datetime  #: of the run file, by the store's clock
     priority: int = 0  #: the higher, the earlier
     accelerator: Accelerator = Accelerator.ANY
+    min_memory_bytes: int = 0  #: of main memory; 0: whatever there is
     lacks: tuple[Lack, ...] = ()  #: what keeps it waiting on every runtime, as `lacks_of` found it
     first_checkpoint_s: float | None = None  #: how long an earlier attempt took to it; None: nobody knows
 
@@ -67,6 +69,7 @@ def candidate_of(evidence: RunEvidence, *, lacks: Iterable[Lack] = ()) -> Candid
         created_at=evidence.created_at,
         priority=priority_of(evidence),
         accelerator=next((kind for kind in Accelerator if kind.value == wanted), Accelerator.ANY),
+        min_memory_bytes=least if isinstance(least := spec.get("min_memory"), int) else 0,
         lacks=tuple(lacks),
         first_checkpoint_s=_first_checkpoint_s(evidence),
     )
@@ -111,8 +114,23 @@ def _accelerator(candidate: Candidate, capabilities: Capabilities) -> Lack | Non
     return Lack(waiting_for=WaitingFor.ACCELERATOR, text=text)
 
 
+def _memory(candidate: Candidate, capabilities: Capabilities) -> Lack | None:
+    wanted, given = candidate.min_memory_bytes, capabilities.memory_bytes
+    if not given or wanted <= given:
+        return None
+    text = (
+        f"wants {_gb(wanted)} of main memory; this runtime has {_gb(given)}. Start a worker on one that has as much,"
+        " or lower min_memory in the job file and submit it again"
+    )
+    return Lack(waiting_for=WaitingFor.MEMORY, text=text)
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"
+
+
 #: What a run may lack on one runtime and not on another; what it lacks everywhere is in `lacks.REASONS`.
-RUNTIME_REASONS: tuple[Callable[[Candidate, Capabilities], Lack | None], ...] = (_accelerator,)
+RUNTIME_REASONS: tuple[Callable[[Candidate, Capabilities], Lack | None], ...] = (_accelerator, _memory)
 
 
 def too_late(candidate: Candidate, left_s: float, *, usual_s: float = FIRST_CHECKPOINT_S) -> Waiting | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.state import Derived, WaitingFor
+from driverun.runs.layout import WishKind
+from driverun.runs.state import Derived, RunState, WaitingFor
 from driverun.spec.model import JobSpec
 
 
@@ -30,6 +32,26 @@ class Looked:
     spec: JobSpec
     missing_data: Callable[[], Collection[str]]  #: sources that are not on the root
     state_of: Callable[[str], Derived | None]  #: how another run stands; None: there is none of that id
+    running_in: Callable[[str], int]  #: how many runs of the sweep of that id are at work
+
+
+def running_by_sweep(
+    runs: Mapping[str, RunEvidence], state_of: Callable[[str], Derived | None]
+) -> Counter[str]:
+    """How many runs of each sweep are at work."""
+    found: Counter[str] = Counter()
+    for run_id, evidence in runs.items():
+        sweep = _submitted(evidence, "sweep")
+        if isinstance(sweep, str):
+            derived = state_of(run_id)
+            found[sweep] += derived is not None and derived.state is RunState.RUNNING
+    return found
+
+
+def _submitted(evidence: RunEvidence, name: str) -> object:
+    """What the newest submission says beside the spec."""
+    wish = evidence.newest_wish(WishKind.SUBMIT)
+    return wish.details.get(name) if wish is not None else None
 
 
 Reason = Callable[[Looked], Lack | None]
@@ -48,5 +70,51 @@ def _data(looked: Looked) -> Lack | None:
     return Lack(waiting_for=WaitingFor.DATA, text=text)
 
 
+def _after(looked: Looked) -> Lack | None:
+    open_: list[tuple[str, str]] = []  # of those that have not succeeded: run, and how it stands
+    for run_id in runs_before(looked.evidence):
+        derived = looked.state_of(run_id)
+        if derived is None or derived.state is not RunState.SUCCEEDED:
+            open_.append((run_id, derived.state.value if derived is not None else "not to be seen yet"))
+    if not open_:
+        return None
+    ended = [each for each in open_ if each[1] in (RunState.FAILED.value, RunState.CANCELLED.value)]
+    run_id, state = ended[0] if ended else open_[0]
+    more = f" and {len(open_) - 1} more" if len(open_) > 1 else ""
+    text = f"comes after {run_id} ({state}){more}"
+    if ended:
+        own_id = looked.evidence.run_id
+        text += f". Mend that one: driverun retry {run_id}. Or give this one up: driverun cancel {own_id}"
+    return Lack(waiting_for=WaitingFor.AFTER, text=text)
+
+
+def runs_before(evidence: RunEvidence) -> tuple[str, ...]:
+    """The runs that have to succeed before this one."""
+    return tuple(run_id for _, run_id in results_given(evidence))
+
+
+def results_given(evidence: RunEvidence) -> tuple[tuple[str, str], ...]:
+    """Whose results the run is given: folder under data/ of its working folder, and the id of the run."""
+    after = evidence.run_file.computed.get("after") if evidence.run_file is not None else None
+    given: list[tuple[str, str]] = []
+    for name, runs in after.items() if isinstance(after, Mapping) else ():
+        if isinstance(runs, str):
+            given.append((name, runs))
+        else:
+            given += [(f"{name}/{run_id}", run_id) for run_id in runs]
+    return tuple(given)
+
+
+def _sweep(looked: Looked) -> Lack | None:
+    sweep, most = _submitted(looked.evidence, "sweep"), _submitted(looked.evidence, "max_parallel")
+    if not isinstance(sweep, str) or not isinstance(most, int):
+        return None
+    running = looked.running_in(sweep)
+    if running < most:
+        return None
+    text = f"{running} runs of the sweep {sweep} are at work, and max_parallel is {most}"
+    return Lack(waiting_for=WaitingFor.SWEEP, text=text)
+
+
 #: Every reason there is, each a function of what a look found. A new one is a function and its line here.
-REASONS: tuple[Reason, ...] = (_data,)
+REASONS: tuple[Reason, ...] = (_after, _data, _sweep)

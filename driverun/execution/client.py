@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 from driverun.checkpoints.newest import find_checkpoints, load_manifest
 from driverun.clock import Clock
 from driverun.dispatch.choose import priority_of
-from driverun.dispatch.lacks import Lack, Looked, lacks_of
+from driverun.dispatch.lacks import Lack, Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
 from driverun.errors import ObjectNotFound, RunNotFound, UsageError
@@ -43,6 +44,7 @@ from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wis
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import Accelerator, JobSpec
 from driverun.spec.sources import SourceKind, kind_of
+from driverun.spec.units import format_size
 from driverun.spool.outputs import differs_by_the_clock
 from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.transfer.code import capture_code
@@ -72,6 +74,7 @@ class Client:
         self._clock = clock
         self._by = by
         self._ledger = Ledger(store)
+        self._counted: tuple[Mapping[str, RunEvidence], Counter[str]] | None = None
 
     @property
     def store(self) -> ObjectStore:
@@ -199,6 +202,7 @@ class Client:
             derived,
             checkpoints=checkpoints,
             waiting_for=lack.waiting_for if lack is not None else None,
+            lack=lack.text if lack is not None else "",
             priority=priority_of(evidence),
         )
 
@@ -210,6 +214,7 @@ class Client:
             spec=spec,
             missing_data=partial(missing_sources, self._store, spec),
             state_of=self._state_of,
+            running_in=lambda sweep: self._at_work()[sweep],
         )
         lacks = lacks_of(looked)
         if lacks:
@@ -217,7 +222,17 @@ class Client:
         if spec.accelerator is not Accelerator.ANY:
             text = f"wants a {spec.accelerator.name}. Start a worker on a runtime that has it"
             return Lack(waiting_for=WaitingFor.ACCELERATOR, text=text)
+        if spec.min_memory_bytes:
+            text = f"wants {format_size(spec.min_memory_bytes)} of main memory. Start a worker where there is as much"
+            return Lack(waiting_for=WaitingFor.MEMORY, text=text)
         return None
+
+    def _at_work(self) -> Counter[str]:
+        """How many runs of each sweep are, as of the last look."""
+        runs = self._ledger.runs
+        if self._counted is None or self._counted[0] is not runs:
+            self._counted = (runs, running_by_sweep(runs, self._state_of))
+        return self._counted[1]
 
     def _state_of(self, run_id: str) -> Derived | None:
         evidence = self._ledger.run(run_id)
@@ -256,6 +271,14 @@ class Client:
                 details.update(code_sha256=code_sha256)
             details["job_sha256"] = job.sha256
         make_wish(self._store, evidence.run_id, WishKind.RETRY, details, clock=self._clock, by=self._by)
+        return evidence.run_id
+
+    def prioritize(self, run: str, priority: int) -> str:
+        """Put the run before those of a lower priority, behind those of a higher one; gives its id."""
+        evidence = self._evidence(run)
+        self._refuse(WishKind.PRIORITY, evidence)
+        details = {"priority": priority}
+        make_wish(self._store, evidence.run_id, WishKind.PRIORITY, details, clock=self._clock, by=self._by)
         return evidence.run_id
 
     def _refuse(self, kind: WishKind, evidence: RunEvidence) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from driverun.execution.memory import memory_bytes
+
 NVIDIA_SMI = "nvidia-smi"
 LIMIT_S = 10.0  #: one that is well answers within a second; the first time on a fresh runtime takes longest
 _MIB = 1 << 20
@@ -46,7 +48,7 @@ class Machine:
 
     gpus: tuple[GpuUse, ...] = ()
     no_gpu: str = ""  #: why there are none although there seem to be; "" where nothing speaks for one
-    memory_bytes: int = 0  #: of the system, in all; 0 where it does not tell
+    memory_bytes: int = 0  #: of the machine or the container, in all; 0 where it does not tell
     disk_free_bytes: int = 0  #: where local work is done
     cores: int = 1  #: that this process may use
 
@@ -78,7 +80,7 @@ def look_at_machine(
     return Machine(
         gpus=gpus,
         no_gpu=no_gpu,
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         disk_free_bytes=_disk_free_bytes(workdir),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
@@ -237,16 +239,6 @@ def _mib(text: str) -> int:
 
 def _gb(size_bytes: int) -> str:
     return f"{size_bytes / _GIB:.1f} GB"
-
-
-def _memory_bytes() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemTotal:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return 0
 
 
 def _disk_free_bytes(folder: Path) -> int:

@@ -7,12 +7,12 @@ import enum
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
-from driverun.dispatch.lacks import Looked, lacks_of
+from driverun.dispatch.lacks import Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import SpecError, TransientStoreError, UsageError
@@ -287,6 +287,11 @@ class Worker:
             run_id: self._derive(runs[run_id], specs[run_id], stale) if d.state is RunState.RUNNING else d
             for run_id, d in first.items()
         }
+
+        def state_of(run_id: str) -> Derived | None:
+            return derived.get(run_id) or self._state_of(run_id)
+
+        at_work = cache(lambda: running_by_sweep(self._ledger.runs, state_of))
         candidates = []
         for run_id, d in derived.items():
             spec = specs[run_id]
@@ -297,7 +302,8 @@ class Worker:
                 derived=d,
                 spec=spec,
                 missing_data=partial(self._missing_sources, run_id, spec),
-                state_of=lambda other: derived.get(other) or self._state_of(other),
+                state_of=state_of,
+                running_in=lambda sweep: at_work()[sweep],
             )
             candidate = candidate_of(runs[run_id], lacks=lacks_of(looked))
             if candidate is not None:

@@ -92,7 +92,10 @@ def _head(report: Report) -> str:
     badge = pill(EXACTNESS_NAMES[summary.exactness], _EXACTNESS_COLOURS[summary.exactness])
     waiting = ""
     if summary.waiting_for is not None:
-        waiting = f'<p class="id">Waits for {escape(WAITING_NAMES[summary.waiting_for])}.</p>'
+        said = (
+            sentence(summary.reason) if summary.reason else f"Waits for {WAITING_NAMES[summary.waiting_for]}."
+        )
+        waiting = f'<p class="id">{escape(said)}</p>'
     elif summary.reason and summary.state is not RunState.FAILED:
         waiting = f'<p class="id">{escape(sentence(summary.reason))}</p>'
     return (

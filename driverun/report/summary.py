@@ -149,6 +149,7 @@ def summarize(
     *,
     checkpoints: Sequence[CheckpointSummary] = (),
     waiting_for: WaitingFor | None = None,
+    lack: str = "",
     priority: int | None = None,
 ) -> RunSummary:
     """Where the run stands, for whoever wants to know.
@@ -158,6 +159,7 @@ def summarize(
         derived: what `derive_state` made of that.
         checkpoints: those that count, in any order.
         waiting_for: what keeps it from being claimed; passed over where the state is not claimable.
+        lack: the same in one line, with what to do; passed over likewise.
         priority: as it stands after all wishes.
     """
     record = derived.record
@@ -171,7 +173,7 @@ def summarize(
         name=run_file.name if run_file is not None else derived.run_id.rpartition("-")[0],
         state=derived.state,
         waiting_for=waiting_for if derived.state.is_claimable else None,
-        reason=derived.reason,
+        reason=(lack if derived.state.is_claimable else "") or derived.reason,
         exactness=worst(*(item.exactness for item in relevant)),
         exactness_reasons=tuple(
             dict.fromkeys(reason for item in relevant for reason in item.exactness_reasons)

@@ -29,9 +29,11 @@ EXACTNESS_MEANS = {
 
 WAITING_NAMES = {
     WaitingFor.ACCELERATOR: "an accelerator that this runtime lacks",
+    WaitingFor.MEMORY: "a runtime with more memory",
     WaitingFor.DATA: "data that is not on the root yet",
     WaitingFor.APPROVAL: "somebody's approval of its code",
     WaitingFor.AFTER: "another run to succeed first",
+    WaitingFor.SWEEP: "another run of its sweep to end",
     WaitingFor.BACKOFF: "a while after its last failure",
 }
 

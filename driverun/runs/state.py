@@ -53,9 +53,11 @@ class WaitingFor(enum.Enum):
     """What a claimable run lacks."""
 
     ACCELERATOR = "accelerator"  #: this runtime has not the kind it wants
+    MEMORY = "memory"  #: this runtime has less than it wants
     DATA = "data"  #: a source is not on the root yet
     APPROVAL = "approval"  #: nobody has said that this code may run
     AFTER = "after"  #: another run has to succeed first
+    SWEEP = "sweep"  #: as many runs of its sweep as may be are at work
     BACKOFF = "backoff"  #: it failed a moment ago
 
 

@@ -65,6 +65,19 @@ def test_a_run_waits_for_the_accelerator_it_wants(
     assert choice.run_id == (None if waits else "run")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "given", "waits"), [(0, 8, False), (8, 8, False), (9, 8, True), (9, 0, False)]
+)
+def test_a_run_waits_for_the_memory_it_wants_where_the_runtime_tells_its_own(
+    wanted: int, given: int, waits: bool
+) -> None:
+    run = candidate("run", min_memory_bytes=wanted * 10**9)
+    choice = next_run([run], Capabilities(memory_bytes=given * 10**9))
+    assert [lack.waiting_for for lack in choice.waiting] == [WaitingFor.MEMORY] * waits
+    if waits:
+        assert "wants 9.0 GB of main memory; this runtime has 8.0 GB" in choice.waiting[0].text
+
+
 def test_what_waits_keeps_nothing_else_waiting_and_says_why() -> None:
     runs = [
         candidate("tpu", priority=9, accelerator=Accelerator.TPU),
@@ -95,8 +108,10 @@ def evidence(*wishes: WishEvidence) -> RunEvidence:
 
 
 def test_a_candidate_is_made_of_what_was_submitted_and_wished() -> None:
-    submitted = wish(WishKind.SUBMIT, 1, spec={"priority": 3, "accelerator": "gpu"})
-    whole = Candidate(run_id=RUN, created_at=START, priority=3, accelerator=Accelerator.GPU)
+    submitted = wish(WishKind.SUBMIT, 1, spec={"priority": 3, "accelerator": "gpu", "min_memory": 5})
+    whole = Candidate(
+        run_id=RUN, created_at=START, priority=3, accelerator=Accelerator.GPU, min_memory_bytes=5
+    )
     assert candidate_of(evidence(submitted)) == whole
     assert candidate_of(evidence(submitted), lacks=[DATA]) == replace(whole, lacks=(DATA,))
     moved = evidence(

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from driverun.errors import SpecError
+from driverun.dispatch.claim import claim_run
+from driverun.errors import SpecError, UsageError
 from driverun.execution.intake import Submission, local_job
+from driverun.execution.worker import Worked
 from driverun.runs.layout import JOBS
-from driverun.runs.state import RunState
+from driverun.runs.record import ProcessId
+from driverun.runs.state import RunState, WaitingFor
 from driverun.spec.parser import parse_override
 from tests.execution.world import World
 
+ELSEWHERE = ProcessId(host="elsewhere", boot_id="b", pid=1, started="1")
 MATRIX = {"lr": [0.1, 0.01, 0.001]}
 
 
@@ -85,3 +89,28 @@ def test_a_sweep_of_which_a_worker_made_only_a_part_is_completed(world: World) -
     for name in [info.path for info in world.store.list("ledger") if submitted.runs[2].run_id in info.path]:
         world.store.delete(name)
     assert len(world.work().outcomes) == 3
+
+
+def test_no_more_of_a_sweep_are_at_work_than_max_parallel_says(world: World) -> None:
+    submitted = submit(world, matrix={**MATRIX, "max_parallel": 1})
+    other = world.job("other", priority=-1)
+    first, second = world.worker(), world.worker()
+    claimed = first._look(Worked())[0].run_id  # what it would take up now
+    assert claimed == submitted.runs[0].run_id
+    evidence = first._ledger.runs[claimed]
+    assert claim_run(world.store, claimed, evidence, "elsewhere", ELSEWHERE, world.clock) is not None
+    worked = Worked()
+    assert second._look(worked)[0].run_id == other
+    waiting = {world.client.run(run.run_id).waiting_for for run in submitted.runs[1:]}
+    assert waiting == {WaitingFor.SWEEP}
+    assert "1 runs of the sweep" in worked.left[submitted.runs[1].run_id]
+    assert "max_parallel is 1" in world.client.run(submitted.runs[1].run_id).reason
+
+
+def test_a_person_puts_one_run_before_others_until_it_is_over(world: World) -> None:
+    first, second = world.job("first"), world.job("second")
+    world.client.prioritize(second, 5)
+    assert world.client.run(second).priority == 5
+    assert list(world.work().outcomes) == [second, first]
+    with pytest.raises(UsageError, match="it is over"):
+        world.client.prioritize(second, 9)
