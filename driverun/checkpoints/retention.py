@@ -2,6 +2,10 @@
 
 A manifest goes first, so that nobody starts to read what is about to vanish; its packs go a lease later, when
 whoever had read the manifest before is done.
+
+A checkpoint that this attempt has just committed may be one that does not count: another worker's claim may be older
+than it, and not yet be seen by any listing. Therefore nothing is deleted on the strength of a checkpoint before it is
+older than the listing lag; the look before the first delete then shows every claim that could undo it.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ class Held:
     """A checkpoint that is on the root."""
 
     info: CheckpointInfo
-    counts: bool  #: a resume would consider it
+    counts: bool  #: a resume would consider it, and nothing that is yet to be seen can change that
     manifest: CheckpointManifest | None  #: None: it cannot be read, so what it refers to is not known
 
 
@@ -161,14 +165,15 @@ class Retention:
         self._grace_s = max(lease_s, store.listing_lag_s)
         self._manifests: dict[str, CheckpointManifest] = {}  # of older attempts, by path
         self._condemned_s: dict[str, float] = {}  # packs without a manifest: seen first when, monotonic
+        self._committed_s: dict[str, float] = {}  # our manifests: seen first when, monotonic
         self._empty: set[AttemptKey] = set()  # older attempts that have nothing to delete any more
         self._denied: set[str] = set()  # what the root will not let us delete
 
     def apply(self, *, claims: Collection[ClaimEvidence], resume_after: int = 0) -> Swept:
         """Delete what the rules no longer keep; meant to be called after each commit.
 
-        Costs nothing until `rules.keep` checkpoints of this attempt stand. A delete whose answer was lost is
-        not repeated: the next pass looks again and decides anew.
+        Costs nothing until `rules.keep` checkpoints of this attempt stand and are older than the listing lag. A
+        delete whose answer was lost is not repeated: the next pass looks again and decides anew.
 
         Args:
             claims: every claim of the run.
@@ -178,10 +183,13 @@ class Retention:
             LostOwnership: nothing was deleted since it was noticed.
         """
         with self._committer.turn:
+            now_s = self._clock.monotonic()
+            committed = self._committer.committed
+            self._committed_s = {path: self._committed_s.get(path, now_s) for path in committed}
             own = [
-                each
-                for each in self._committer.committed.values()
-                if each.manifest.header.kind is SnapshotKind.CHECKPOINT
+                path
+                for path, each in committed.items()
+                if each.manifest.header.kind is SnapshotKind.CHECKPOINT and self._is_settled(path)
             ]
             if len(own) < self._rules.keep:
                 return Swept()
@@ -193,6 +201,11 @@ class Retention:
             return Swept(
                 manifests=tuple(sweep.manifests), packs=tuple(sweep.packs), problems=tuple(sweep.problems)
             )
+
+    def _is_settled(self, path: str) -> bool:
+        """Will the look before the first delete show every claim that is older than our manifest at `path`?"""
+        since_s = self._committed_s.get(path)
+        return since_s is not None and self._clock.monotonic() - since_s >= self._store.listing_lag_s
 
     def _pass(self, sweep: _Sweep, claims: Collection[ClaimEvidence], resume_after: int) -> None:
         folders = self._list(claims)
@@ -239,8 +252,10 @@ class Retention:
         }
         held = []
         for path, info in infos.items():
-            counts = info.key.number > resume_after and manifest_counts(
-                key=info.key, created_at=info.created_at, claims=claims
+            counts = (
+                info.key.number > resume_after
+                and (info.key != self._committer.key or self._is_settled(path))
+                and manifest_counts(key=info.key, created_at=info.created_at, claims=claims)
             )
             try:
                 manifest: CheckpointManifest | None = self._manifest(path)

@@ -15,6 +15,7 @@ from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.lacks import Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
+from driverun.dispatch.takeover import state_before
 from driverun.errors import SpecError, TransientStoreError, UsageError
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
@@ -470,17 +471,7 @@ class Worker:
         spec = self._spec_of(evidence)
         assert spec is not None, "it was chosen by its spec"
         assert evidence.run_file is not None, "a run without its file is not chosen"
-        before = self._derive(
-            RunEvidence(
-                run_id=run_id,
-                run_file=evidence.run_file,
-                created_at=evidence.created_at,
-                claims=tuple(claim for claim in evidence.claims if claim.key != won.key),
-                wishes=evidence.wishes,
-            ),
-            spec,
-            frozenset(claim.key for claim in evidence.claims),
-        )
+        before = state_before(evidence, won.key, max_errors=spec.retry.max_errors)
         if before.state in (RunState.CANCELLED, RunState.FAILED):
             is_cancelled = before.state is RunState.CANCELLED
             state = AttemptState.CANCELLED if is_cancelled else AttemptState.FAILED

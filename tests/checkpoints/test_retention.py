@@ -12,6 +12,7 @@ from driverun.checkpoints.commit import CheckpointCommitter, Committed
 from driverun.checkpoints.manifest import CheckpointManifest, FitRef
 from driverun.checkpoints.newest import CheckpointInfo, find_checkpoints, load_manifest
 from driverun.checkpoints.retention import Best, Held, Retention, RetentionRules, Swept, to_delete
+from driverun.dispatch.claim import check_owner
 from driverun.errors import (
     LostOwnership,
     StoreAccessDenied,
@@ -407,14 +408,45 @@ def test_a_listing_that_lags_costs_no_checkpoint(tmp_path: Path) -> None:
     keeper = retention(world, committer)
     for step in range(1, 8):
         world.commit(committer, step)
-        sweep(world, keeper)
+        assert sweep(world, keeper) == Swept(), "nothing is certain before it is older than the lag"
     world.clock.advance(seconds=200)
+    assert len(sweep(world, keeper).manifests) == 5
     assert steps_on_root(world) == [7, 6]
-    sweep(world, keeper)
     world.clock.advance(seconds=200)
     sweep(world, keeper)
     assert stray_packs(world, key) == set()
     assert world.restored_step() == 7
+
+
+def test_a_claim_that_no_listing_shows_yet_costs_no_checkpoint(tmp_path: Path) -> None:
+    """Found by the explorer: the newest one did not count, and the one before was deleted for it."""
+    world = World(tmp_path)
+    world.store = MemoryStore(world.clock, listing_lag_s=60.0)
+    key = world.claim(1)
+    known = tuple(world.claims)
+    world.clock.advance(seconds=100)
+
+    def look() -> None:
+        check_owner(world.store, key, known)
+
+    committer = world.committer(key)
+    keeper = retention(world, committer, keep=1, still_ours=look)
+
+    def commit(step: int) -> Swept:
+        world.commit(committer, step)
+        return keeper.apply(claims=known)
+
+    commit(1)
+    world.clock.advance(seconds=100)
+    world.claim(
+        2, "bert"
+    )  # between the last look and the manifest, so that this is the last that nobody counts
+    commit(2)
+    world.clock.advance(seconds=59)
+    assert world.restored_step() == 1
+    with pytest.raises(LostOwnership):
+        commit(3)
+    assert world.restored_step() == 1
 
 
 @pytest.mark.parametrize("moment", list(Moment))

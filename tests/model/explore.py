@@ -1,0 +1,341 @@
+"""Every interleaving of a few workers, breadth first, each state once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import combinations
+from typing import NamedTuple
+
+from driverun.runs.layout import AttemptKey, EntryKind, WishKind, attempt_of_path, run_file, wish_file
+from driverun.runs.record import RunFile, Wish
+from tests.model.invariants import (
+    Taken,
+    Views,
+    Violation,
+    check_delete,
+    check_note,
+    is_manifest,
+    owner_on,
+    taken_after,
+)
+from tests.model.program import RUN, Job, Looking, Snapshots, Won
+from tests.model.replay import DONE, EXISTS, LOST, MISSING, Answer, Minds, Node, Op, thing_aside
+from tests.model.root import EPOCH, Root, Thing, entry_kind, is_order
+
+HOURS = {"a": timedelta(hours=5), "b": timedelta(hours=-7), "c": timedelta(hours=1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What there is to be done, and what may go wrong."""
+
+    name: str
+    job: Job = field(default_factory=Job)
+    workers: tuple[str, ...] = ("a", "b")
+    lives: tuple[int, ...] = (1, 1)  #: attempts that each worker may make
+    lost: int = 0  #: answers that get lost
+    restarts: int = 0  #: workers that crash, and are started again as new ones
+    ties: int = 0  #: claims and manifests that get the very time of what appeared before
+    wishes: tuple[str, ...] = ()  #: of a person, in this order, each at any time
+    skews: Mapping[str, timedelta] = field(default_factory=lambda: HOURS)
+
+
+class Budget(NamedTuple):
+    """What may still go wrong."""
+
+    lost: int
+    restarts: int
+    ties: int
+    wishes: int
+
+
+class Proc(NamedTuple):
+    """A worker, and what will be older than the listing lag when it has waited for that."""
+
+    node: Node
+    waits_for: tuple[str, ...]
+    settles: int
+
+
+class State(NamedTuple):
+    """The whole world at one moment."""
+
+    root: Root
+    procs: tuple[Proc, ...]
+    budget: Budget
+    taken: Taken
+    begun: frozenset[AttemptKey]
+
+
+@dataclass(kw_only=True)
+class Explored:
+    """What an exploration came to."""
+
+    scenario: str
+    states: int
+    steps: int
+    replays: int
+    is_complete: bool
+    ends: int  #: states after which nothing can happen any more
+    finished: int  #: ends with results
+    violation: str | None
+    trace: tuple[str, ...]
+
+    def __str__(self) -> str:
+        whole = "all" if self.is_complete else "the first"
+        text = (
+            f"{self.scenario}: {whole} {self.states} states, {self.steps} steps, "
+            f"{self.replays} points of workers, {self.ends} ends, {self.finished} with results"
+        )
+        if self.violation is not None:
+            lines = (f"  {number:3d}. {line}" for number, line in enumerate(self.trace, 1))
+            text += "\n" + "\n".join([*lines, f"  => {self.violation}"])
+        return text
+
+
+class Explorer:
+    """Explores one scenario."""
+
+    def __init__(self, scenario: Scenario, snapshots: Snapshots) -> None:
+        self.scenario = scenario
+        self.minds = Minds(snapshots, scenario.job, scenario.skews)
+        self._views: dict[frozenset[Thing], Views] = {}
+
+    def start(self) -> State:
+        scenario = self.scenario
+        root = Root({}, 0, False, 0)
+        run = RunFile(run_id=RUN, name="digits", code_sha256="0" * 64, computed={})
+        submit = _wish("submit", 0, {"job": None, "spec": {}})
+        root = root.with_new(run_file(RUN), run.to_bytes(), "run")
+        root = root.with_new(wish_file(RUN, WishKind.SUBMIT, "w0"), submit, "submit")
+        root = root.aged(list(root.things), root.tick)
+        procs = tuple(
+            Proc(self.minds.at(Looking(worker=f"{worker}001", lives=lives)).node, (), 0)
+            for worker, lives in zip(scenario.workers, scenario.lives, strict=True)
+        )
+        budget = Budget(scenario.lost, scenario.restarts, scenario.ties, len(scenario.wishes))
+        return State(root, procs, budget, Taken(), frozenset())
+
+    def explore(self, *, most: int = 10_000_000) -> Explored:
+        """Visit every state, `most` at most; the first violation ends it, with one of the shortest ways there."""
+        start = self.start()
+        came_from: dict[State, tuple[State, str] | None] = {start: None}
+        ahead = deque([start])
+        steps = ends = finished = 0
+        violation: str | None = None
+        trace: tuple[str, ...] = ()
+        while ahead and violation is None and len(came_from) < most:
+            state = ahead.popleft()
+            is_end = True
+            try:
+                for label, following in self.steps(state):
+                    is_end = False
+                    steps += 1
+                    if following not in came_from:
+                        came_from[following] = (state, label)
+                        ahead.append(following)
+            except _Broken as broken:
+                violation, trace = broken.violation, (*_way(came_from, state), broken.label)
+            ends += is_end
+            finished += is_end and state.taken.by_whole
+        return Explored(
+            scenario=self.scenario.name,
+            states=len(came_from),
+            steps=steps,
+            replays=self.minds.replays,
+            is_complete=not ahead and violation is None,
+            ends=ends,
+            finished=finished,
+            violation=violation,
+            trace=trace,
+        )
+
+    def steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """All that may happen next. Raises _Broken."""
+        for index, proc in enumerate(state.procs):
+            op = proc.node.op
+            if op is None:
+                continue
+            worker = proc.node.phase.worker
+            for what, answer, root, budget in self._outcomes(state, proc, op):
+                label = f"{worker} {what}"
+                yield label, self._next(state, index, answer, root, budget, label)
+            if state.budget.restarts and not isinstance(proc.node.phase, Looking):
+                again = Looking(worker=f"{worker[:1]}{int(worker[1:]) + 1:03d}", lives=1)
+                budget = state.budget._replace(restarts=state.budget.restarts - 1)
+                procs = _with(state.procs, index, Proc(self.minds.at(again).node, (), 0))
+                yield (
+                    f"{worker} crashes, {again.worker} is started",
+                    state._replace(procs=procs, budget=budget),
+                )
+        if state.budget.wishes:
+            yield self._wish(state)
+
+    def _wish(self, state: State) -> tuple[str, State]:
+        number = len(self.scenario.wishes) - state.budget.wishes
+        what = self.scenario.wishes[number]
+        kind, _, rest = what.partition(" ")
+        details = {"fresh": rest == "fresh", "code_sha256": None} if kind == "retry" else {}
+        content = _wish(kind, number + 1, details)
+        root = state.root.with_new(
+            wish_file(RUN, WishKind(kind), f"w{number + 1}"), content, f"wish {number}"
+        )
+        budget = state.budget._replace(wishes=state.budget.wishes - 1)
+        return f"a person asks: {what}", state._replace(root=root, budget=budget)
+
+    def _outcomes(self, state: State, proc: Proc, op: Op) -> Iterator[tuple[str, Answer, Root, Budget]]:
+        """All that may come of the operation: what it was, the answer, the root after it, what may still happen."""
+        root, budget, path = state.root, state.budget, op.path
+        less = budget._replace(lost=budget.lost - 1)
+        if op.name in ("read", "stat"):
+            thing = root.things.get(path)
+            if thing is None:
+                yield f"{op.name}s {path}: nothing", MISSING, root, budget
+            elif op.name == "read":
+                yield f"reads {path}", Answer("bytes", content=thing.content), root, budget
+            else:
+                yield f"stats {path}", Answer("info", (thing,)), root, budget
+        elif op.name == "list":
+            for missing in self._unseen(root, proc.node, path):
+                said = f", without {', '.join(missing)}" if missing else ""
+                yield f"lists {path}{said}", _listing(root, proc.node, path, missing), root, budget
+        elif op.name == "sleep":
+            yield "has waited for the listing lag", DONE, root.aged(proc.waits_for, proc.settles), budget
+        elif op.name == "create":
+            if path in root.things:
+                yield f"creates {path}: taken", EXISTS, root, budget
+            else:
+                sound = not is_manifest(path) or owner_on(root) == attempt_of_path(path)
+                for ties in (False, True) if budget.ties and _may_tie(root, path) else (False,):
+                    made = root.with_new(path, op.content, op.sha256, is_sound=sound, ties=ties)
+                    left = budget._replace(ties=budget.ties - 1) if ties else budget
+                    said = f"creates {path}" + (" at the same tick" if ties else "")
+                    yield said, Answer("info", (made.things[path],)), made, left
+                    if budget.lost and not ties:
+                        yield f"{said}, answer lost", LOST, made, less
+        elif op.name == "replace":
+            if path not in root.things:
+                yield f"replaces {path}: nothing", MISSING, root, budget
+            else:
+                made = root.with_content(path, op.content, op.sha256)
+                yield f"replaces {path}", Answer("info", (made.things[path],)), made, budget
+                if budget.lost:
+                    yield f"replaces {path}, answer lost", LOST, made, less
+        elif op.name == "delete":
+            try:
+                check_delete(root, path)
+            except Violation as exc:
+                raise _Broken(str(exc), f"{proc.node.phase.worker} deletes {path}") from exc
+            made = root.without(path)
+            yield f"deletes {path}", DONE, made, budget
+            if budget.lost:
+                yield f"deletes {path}, answer lost", LOST, made, less
+        else:
+            raise AssertionError(f"the explorer does not know {op.name}")
+
+    def _unseen(self, root: Root, node: Node, folder: str) -> Iterator[tuple[str, ...]]:
+        """What a listing of the folder may miss."""
+        fresh = sorted(thing.path for thing in _listed(root, node, folder) if thing.is_fresh)
+        packs = tuple(path for path in fresh if "/pack-" in path)
+        others = [path for path in fresh if "/pack-" not in path]
+        for number in range(len(others) + 1):
+            for missing in combinations(others, number):
+                yield missing
+                if packs:
+                    yield (*missing, *packs)
+
+    def _next(
+        self, state: State, index: int, answer: Answer, root: Root, budget: Budget, label: str
+    ) -> State:
+        """The state once the worker got its answer and went on to the next point where others may come between."""
+        before = state.root
+        node, asides = self.minds.after(state.procs[index].node, answer)
+        begun = state.begun
+        try:
+            while True:
+                for aside in asides:
+                    if aside.name == "note":
+                        begun = check_note(root, aside.path, begun)
+                    elif aside.name == "create":
+                        root = root.with_aside(thing_aside(aside))
+                op = node.op
+                if op is None or op.name != "read" or not _is_write_once(op.path):
+                    break
+                node, asides = self.minds.after(node, Answer("bytes", content=root.things[op.path].content))
+            taken = (
+                taken_after(root, state.taken, self._views) if root.ledger != before.ledger else state.taken
+            )
+        except Violation as exc:
+            raise _Broken(str(exc), label) from exc
+        sleeps = node.op is not None and node.op.name == "sleep"
+        proc = Proc(node, root.fresh() if sleeps else (), root.tick if sleeps else 0)
+        procs = _with(state.procs, index, proc)
+        if root is not before:
+            procs = tuple(_still_waiting(each, root) for each in procs)
+        return State(root, procs, budget, taken, begun)
+
+
+class _Broken(Exception):
+    def __init__(self, violation: str, label: str) -> None:
+        self.violation = violation
+        self.label = label
+
+
+def _with(procs: tuple[Proc, ...], index: int, proc: Proc) -> tuple[Proc, ...]:
+    return (*procs[:index], proc, *procs[index + 1 :])
+
+
+def _still_waiting(proc: Proc, root: Root) -> Proc:
+    """`proc`, which need not wait for what is old by now, or gone."""
+    things = root.things
+    left = tuple(path for path in proc.waits_for if path in things and things[path].is_fresh)
+    return proc if len(left) == len(proc.waits_for) else proc._replace(waits_for=left)
+
+
+def _may_tie(root: Root, path: str) -> bool:
+    """Would it make a difference if what appears now had the tick of what appeared last?"""
+    if is_order(path):
+        return root.can_tie()
+    return root.last_was_order and is_manifest(path)
+
+
+def _is_write_once(path: str) -> bool:
+    """Reading it now or later is the same: it never changes, and is never deleted."""
+    return entry_kind(path) in (EntryKind.CLAIM, EntryKind.WISH, EntryKind.RUN)
+
+
+def _listed(root: Root, node: Node, folder: str) -> list[Thing]:
+    """What a listing shows, but for what the one who asks passes over anyhow.
+
+    Who does not read the ledger, but only wants to know whose the run is, goes by the claims and wishes; who looks
+    for a checkpoint, by the manifests.
+    """
+    things = root.inside(folder)
+    if folder == "ledger":
+        reads = isinstance(node.phase, Looking)
+        return [thing for thing in things if reads or is_order(thing.path)]
+    return [thing for thing in things if not isinstance(node.phase, Won) or is_manifest(thing.path)]
+
+
+def _listing(root: Root, node: Node, folder: str, missing: tuple[str, ...]) -> Answer:
+    shown = (thing for thing in _listed(root, node, folder) if thing.path not in missing)
+    return Answer("list", tuple(sorted(shown, key=lambda thing: thing.path)))
+
+
+def _wish(kind: str, number: int, details: Mapping[str, object]) -> bytes:
+    wish = Wish(
+        run_id=RUN, kind=WishKind(kind), wish_id=f"w{number}", wished_at=EPOCH, by="a person", details=details
+    )
+    return wish.to_bytes()
+
+
+def _way(came_from: Mapping[State, tuple[State, str] | None], state: State) -> tuple[str, ...]:
+    labels: list[str] = []
+    before = came_from[state]
+    while before is not None:
+        labels.append(before[1])
+        before = came_from[before[0]]
+    return tuple(reversed(labels))
