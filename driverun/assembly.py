@@ -6,7 +6,7 @@ import json
 import os
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from driverun.errors import ObjectExists, ObjectNotFound, RootNotFound, UsageErr
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
 from driverun.execution.hardware import Machine, gpu_processes, look_at_machine
+from driverun.execution.keyring_secrets import KeyringSecrets
+from driverun.execution.secrets import EnvironmentSecrets, Secrets, SecretSource
 from driverun.execution.tasks import ThreadTasks
 from driverun.execution.trainer import process_starter
 from driverun.execution.workdir import Workdir
@@ -280,8 +282,12 @@ def open_worker(
     show: Callable[[str], None],
     show_progress: Callable[[str], OnProgress] | None = None,
     wrap_store: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+    secret_sources: Sequence[SecretSource] = (),
 ) -> Worker:
-    """A worker of this machine on the root that is meant; rehearsals wrap its store."""
+    """A worker of this machine on the root that is meant; rehearsals wrap its store.
+
+    Secrets come from `secret_sources`, else from the environment, else from the keyring.
+    """
     settings = here.settings()
     machine = look_at_machine(settings.workdir, environment=here.environment)
     context = WorkerContext(
@@ -301,6 +307,9 @@ def open_worker(
         show_progress=show_progress,
         machine=machine,
         gpu_processes=lambda: gpu_processes(environment=here.environment),
+        secrets=Secrets(
+            (*secret_sources, EnvironmentSecrets(here.environment), KeyringSecrets()), clock=here.clock
+        ),
     )
     deadline_s = None
     if options.max_runtime_s is not None:

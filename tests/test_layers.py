@@ -71,7 +71,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("storage.drive.*", "launchers.bootstrap"),
     "requests": ("launchers.bootstrap",),
     "fsspec": ("transfer.addresses",),
-    "google.colab": ("launchers.colab", "launchers.bootstrap", "launchers.boot"),
+    "google.colab": ("launchers.colab", "launchers.colab_secrets", "launchers.bootstrap", "launchers.boot"),
+    "keyring": ("execution.keyring_secrets",),
     "IPython": ("launchers.screen", "training.notebook*"),
     "pytest": ("testing.*",),  # suites that every implementation of a seam inherits
 }

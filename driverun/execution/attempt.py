@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from driverun.checkpoints.commit import CheckpointCommitter
@@ -33,7 +34,7 @@ from driverun.errors import (
 )
 from driverun.execution.committing import SnapshotCommitter
 from driverun.execution.context import WorkerContext
-from driverun.execution.finishing import collect_results
+from driverun.execution.finishing import collect_results, results_of
 from driverun.execution.hardware import facts_of, strangers
 from driverun.execution.outcome import Outcome
 from driverun.execution.ownership import OwnershipWatch
@@ -44,6 +45,7 @@ from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.trouble import Trouble
 from driverun.execution.viewing import AttemptView, Pace
+from driverun.execution.withholding import Withholding, notes_of
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
@@ -51,6 +53,7 @@ from driverun.runs.state import Derived
 from driverun.spec.model import JobSpec
 from driverun.spool.boards import Progress, ProgressBoard
 from driverun.spool.events import EventReader
+from driverun.spool.masking import Masker
 from driverun.spool.request import TrainingRequest
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.code import unpack_code
@@ -98,6 +101,14 @@ class Attempt:
     def __init__(
         self, context: WorkerContext, won: WonClaim, *, run_file: RunFile, spec: JobSpec, derived: Derived
     ) -> None:
+        self._gathered = context.secrets.gather(spec.secrets)
+        self._masker = masker = Masker(self._gathered.values)
+        if masker:
+            say, show = context.say, context.show
+            context = replace(
+                context, say=lambda text: say(masker.text(text)), show=lambda line: show(masker.text(line))
+            )
+        self._withholding = Withholding(masker)
         self._context = context
         self._store = context.store
         self._clock = context.clock
@@ -184,7 +195,7 @@ class Attempt:
         elif not outcome.superseded:
             outcome = _ABANDONED
         moved_on = self._committing is not None and self._committing.newest is not None
-        self._outcome = replace(outcome, moved_on=moved_on)
+        self._outcome = replace(outcome, reason=self._masker.text(outcome.reason), moved_on=moved_on)
         return self._outcome
 
     def view(self) -> AttemptView:
@@ -223,6 +234,8 @@ class Attempt:
             return earlier
         if self._watch.cancel_requested:
             return Outcome(state=AttemptState.CANCELLED, reason="cancelled by a person")
+        if self._gathered.lacks:
+            return Outcome(state=AttemptState.INTERRUPTED, reason="; ".join(self._gathered.lacks))
         with self._context.workdir.attempt(self._key) as folders:
             request, restored = self._prepared(folders)
             self._watch.look()
@@ -261,6 +274,7 @@ class Attempt:
         return Outcome(state=AttemptState.SUCCEEDED, reason="an earlier attempt had finished it")
 
     _results: ResultsRef | None = None
+    _withheld: Mapping[str, Any] = MappingProxyType({})
     _outputs_sha256: str | None = None
 
     # How it ends early.
@@ -383,7 +397,7 @@ class Attempt:
         notes: list[str] = []
         code_changed = False
         if restored is not None:
-            notes += restored.reasons
+            notes += [*restored.reasons, *notes_of(restored.header)]
             before = restored.header.fingerprint
             code_changed = before.get("code_sha256", self._code_sha256) != self._code_sha256
             if code_changed:
@@ -421,6 +435,7 @@ class Attempt:
             resumed_step=restored.header.step if restored is not None else 0,
             interrupted_before=any(view.first_step is not None or view.died for view in earlier),
             code_changed=code_changed,
+            secrets=tuple(self._gathered.values),
             notes=tuple(notes),
         )
 
@@ -458,6 +473,7 @@ class Attempt:
             clock=self._clock,
             say=say,
             is_ending=self._is_urgent,
+            cleared=self._withholding.cleared,
         )
         self._name_strangers()
         self._board = ProgressBoard(spool.progress)
@@ -469,6 +485,8 @@ class Attempt:
             seed=self._spec.seed,
             backend=self._spec.backend,
             on_line=self._take_line,
+            secrets=self._gathered.values,
+            withheld=self._context.secrets.foreign_to(self._gathered.values),
         )
         tasks = self._context.tasks
         beside = [
@@ -554,6 +572,7 @@ class Attempt:
 
     def _publish(self, folders: AttemptFolders) -> Outcome:
         self._doing = "publishing results"
+        withheld = self._withhold(folders)
         self._flush_texts()
         collected = self._persist(
             lambda: collect_results(
@@ -566,6 +585,7 @@ class Attempt:
                 derived=self._derived,
                 claims=self._watch.claims,
                 now=self._clock.now(),
+                withheld=withheld,
             ),
             what="the report",
         )
@@ -576,7 +596,7 @@ class Attempt:
                 self._key,
                 collected.files,
                 still_ours=self._watch.look,
-                summary={**collected.summary, "environment": self._environment()},
+                summary={**collected.summary, **self._withheld, "environment": self._environment()},
             ),
             what="the results",
         )
@@ -593,6 +613,15 @@ class Attempt:
                 reason="finished, its results are on the root; the next worker makes sure of them and says so",
             )
         return Outcome(state=AttemptState.SUCCEEDED, reason="")
+
+    def _withhold(self, folders: AttemptFolders) -> dict[str, str]:
+        """Which results stay here for the secrets in them, with why; said in the log."""
+        withheld = self._withholding.of_results(results_of(self._spec, folders))
+        shown = {self._withholding.shown(path): why for path, why in withheld.items()}
+        for path, why in shown.items():
+            self._take_line(f"[driverun] {path} is not published: {why}")
+        self._withheld = {"withheld": shown} if shown else {}
+        return withheld
 
     def _persist(self, act: Callable[[], T], *, what: str) -> T:
         """Do it, again and again while the root is the trouble: what was trained is not given up lightly."""
@@ -635,12 +664,16 @@ class Attempt:
         return self._failed(Failure(kind="OSError", message=message, traceback=traceback.format_exc()))
 
     def _failed(self, failure: Failure) -> Outcome:
+        mask = self._masker.text
+        failure = replace(
+            failure, message=mask(failure.message), traceback=mask(failure.traceback), kind=mask(failure.kind)
+        )
         self._told.failure = failure
         return Outcome(state=AttemptState.FAILED, reason=failure.message)
 
     def _finish(self, outcome: Outcome) -> None:
         """Write the outcome; a record that cannot be written stands still, which says enough."""
-        changes = {**self._changes(), "reason": outcome.reason}
+        changes = {**self._changes(), "reason": self._masker.text(outcome.reason)}
         if outcome.state is AttemptState.FAILED:
             changes["failure"] = self._told.failure
         if outcome.state is AttemptState.SUCCEEDED:
@@ -705,6 +738,7 @@ class Attempt:
     def _take_events(self, events: EventReader) -> None:
         knew_start = self._told.first_step is not None
         for event in events.read():
+            event = event.masked(self._masker)
             self._told.take(event)
             self._metrics.append(event.line + "\n")
             if self._committing is not None and self._told.buffers is not None:
@@ -724,6 +758,7 @@ class Attempt:
             self._context.say(text)
 
     def _take_line(self, line: str) -> None:
+        line = self._masker.text(line)
         self._log.append(line + "\n")
         self._context.show(line)
 

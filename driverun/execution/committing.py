@@ -46,6 +46,7 @@ class SnapshotCommitter:
         clock: Clock,
         say: Callable[[str], None],
         is_ending: Callable[[], bool] = lambda: False,
+        cleared: Callable[[SnapshotHeader, Path], SnapshotHeader] = lambda header, _files: header,
     ) -> None:
         """Start idle.
 
@@ -54,6 +55,7 @@ class SnapshotCommitter:
             claims: all known claims of the run, for retention.
             fits: the finished fits that the attempt took up, which its checkpoints stand on.
             is_ending: whether the attempt is to hand over, so that nothing is done which the next one can do.
+            cleared: the header without what must not go to the root; its second argument is where the files are.
         """
         self._committer = committer
         self._retention = retention
@@ -65,6 +67,7 @@ class SnapshotCommitter:
         self._clock = clock
         self._say = say
         self._is_ending = is_ending
+        self._cleared = cleared
         self._sequence = -1
         self._buffers: Path | None = None
         self._pending = False
@@ -135,6 +138,7 @@ class SnapshotCommitter:
         self._committed(committed)
 
     def _commit(self, folder: Path, header: SnapshotHeader) -> Committed:
+        header = self._cleared(header, self._spool.files)
         expected_bytes = header.tensor_bytes + sum(file.size_bytes for file in header.files)
         began_s = self._clock.monotonic()
         with (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from driverun.checkpoints.newest import find_checkpoints
@@ -25,6 +26,7 @@ from driverun.storage.base import ObjectStore
 from driverun.transfer.segments import read_segments
 
 LOG_TAIL_LINES = 40
+OUTPUTS = "outputs/"  #: in the results: what the script wrote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,15 @@ def collect_results(
     derived: Derived,
     claims: Iterable[ClaimEvidence],
     now: datetime,
+    withheld: Mapping[str, str] = MappingProxyType({}),
 ) -> Collected:
-    """Gather what the script wrote, its models, and driverun's own files about the run."""
-    outputs = outputs_of(spec, folders)
+    """Gather what the script wrote, its models, and driverun's own files about the run.
+
+    Args:
+        withheld: paths of results that are not to be published, with why.
+    """
+    wanted = {path: file for path, file in results_of(spec, folders).items() if path not in withheld}
+    outputs = {path.removeprefix(OUTPUTS): file for path, file in wanted.items() if path.startswith(OUTPUTS)}
     digest = outputs_sha256(outputs)
     made = folders.scratch / "results"
     made.mkdir(exist_ok=True)
@@ -69,11 +77,9 @@ def collect_results(
     )
     page = _page(store, done, run_file=run_file, derived=derived, claims=tuple(claims))
     (made / "report.html").write_text(page, encoding="utf-8")
-    files = {f"outputs/{path}": file for path, file in outputs.items()}
-    for folder in (made, folders.spool.models):
-        files.update({file.name: file for file in sorted(folder.iterdir())})
+    own = {file.name: file for file in sorted(made.iterdir())}
     return Collected(
-        files=files,
+        files={**own, **wanted},
         outputs_sha256=digest,
         summary={
             "state_sha256": told.state_sha256,
@@ -83,6 +89,12 @@ def collect_results(
             "record": {"epoch": told.epoch, "fit": told.fit},
         },
     )
+
+
+def results_of(spec: JobSpec, folders: AttemptFolders) -> dict[str, Path]:
+    """What the script wrote and the models of its fits, by path in the results."""
+    outputs = {f"{OUTPUTS}{path}": file for path, file in outputs_of(spec, folders).items()}
+    return {**outputs, **{file.name: file for file in sorted(folders.spool.models.iterdir())}}
 
 
 def outputs_of(spec: JobSpec, folders: AttemptFolders) -> dict[str, Path]:

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from driverun.clock import Clock
 from driverun.spool.boards import Control, ControlBoard
 from driverun.spool.folder import SpoolFolder
+from driverun.spool.masking import Masker
 from driverun.transfer.linelog import LineCleaner
 
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 READ_BYTES = 1 << 16
 GATHER_BELOW_BYTES = 4096
 GATHER_S = 0.1  #: a progress bar writes all the time, little at a time; nobody needs each of its drawings
@@ -61,8 +64,15 @@ class StartTrainer(Protocol):
         seed: int,
         backend: str | None,
         on_line: Callable[[str], None],
+        secrets: Mapping[str, str] = NO_SECRETS,
+        withheld: Collection[str] = (),
     ) -> Trainer:
-        """The process, running; `on_line` is called from another thread with each line it writes."""
+        """The process, running; `on_line` is called from another thread with each line it writes.
+
+        Args:
+            secrets: variables of the job alone, masked in what it writes.
+            withheld: variables of the runner that the job must not see.
+        """
 
 
 class ProcessTrainer:
@@ -81,7 +91,9 @@ class ProcessTrainer:
         environment: Mapping[str, str],
         clock: Clock,
         on_line: Callable[[str], None],
+        masker: Masker | None = None,
     ) -> None:
+        self._masked = (masker or Masker()).stream()
         self._control = ControlBoard(spool.control)
         self._oom_kills = _oom_kills()
         self._clock = clock
@@ -148,17 +160,29 @@ class ProcessTrainer:
         assert self._process.stdout is not None
         with self._process.stdout as output:
             while chunk := os.read(output.fileno(), READ_BYTES):
-                for line in cleaner.feed(chunk):
+                for line in cleaner.feed(self._masked.feed(chunk)):
                     on_line(line)
                 if len(chunk) < GATHER_BELOW_BYTES and self._exit is None:
                     self._clock.sleep(GATHER_S)
-        for line in cleaner.close():
+        for line in (*cleaner.feed(self._masked.close()), *cleaner.close()):
             on_line(line)
 
 
-def trainer_environment(base: Mapping[str, str], *, seed: int, backend: str | None) -> dict[str, str]:
-    """The environment of a job: the runner's, less what concerns driverun alone."""
-    environment = {name: value for name, value in base.items() if not name.startswith("DRIVERUN_")}
+def trainer_environment(
+    base: Mapping[str, str],
+    *,
+    seed: int,
+    backend: str | None,
+    secrets: Mapping[str, str] = NO_SECRETS,
+    withheld: Collection[str] = (),
+) -> dict[str, str]:
+    """The environment of a job: the runner's, less what concerns driverun or other jobs alone, and its secrets."""
+    environment = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith("DRIVERUN_") and name not in withheld
+    }
+    environment.update(secrets)
     package = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [base.get("PYTHONPATH"), package]))
     environment["PYTHONHASHSEED"] = str(seed % 2**32)
@@ -174,15 +198,25 @@ def process_starter(*, python: str | None, environment: Mapping[str, str], clock
     """Starts real training processes with this interpreter."""
 
     def start(
-        spool: SpoolFolder, *, work: Path, seed: int, backend: str | None, on_line: Callable[[str], None]
+        spool: SpoolFolder,
+        *,
+        work: Path,
+        seed: int,
+        backend: str | None,
+        on_line: Callable[[str], None],
+        secrets: Mapping[str, str] = NO_SECRETS,
+        withheld: Collection[str] = (),
     ) -> Trainer:
         return ProcessTrainer(
             spool,
             work=work,
             python=python or sys.executable,
-            environment=trainer_environment(environment, seed=seed, backend=backend),
+            environment=trainer_environment(
+                environment, seed=seed, backend=backend, secrets=secrets, withheld=withheld
+            ),
             clock=clock,
             on_line=on_line,
+            masker=Masker(secrets),
         )
 
     return start

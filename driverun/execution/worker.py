@@ -21,6 +21,7 @@ from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.intake import Discovery, job_names
 from driverun.execution.outcome import Outcome
+from driverun.execution.secrets import lacking_secrets
 from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.purpose import on_behalf_of
@@ -279,6 +280,7 @@ class Worker:
         self._tell_invalid()
         runs = {run_id: each for run_id, each in self._ledger.runs.items() if self._wants(each)}
         specs = {run_id: self._spec_of(evidence) for run_id, evidence in runs.items()}
+        self._context.secrets.note(spec for spec in specs.values() if spec is not None)
         first = {
             run_id: self._derive(evidence, specs[run_id], frozenset()) for run_id, evidence in runs.items()
         }
@@ -306,7 +308,9 @@ class Worker:
                 state_of=state_of,
                 running_in=lambda sweep: at_work()[sweep],
             )
-            candidate = candidate_of(runs[run_id], lacks=lacks_of(looked))
+            # Secrets are asked for last: a job that may not run has no business with them.
+            lacks = lacks_of(looked) or lacking_secrets(self._context.secrets, spec)
+            candidate = candidate_of(runs[run_id], lacks=lacks)
             if candidate is not None:
                 candidates.append(candidate)
         choice = next_run(

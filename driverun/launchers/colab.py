@@ -19,6 +19,7 @@ from driverun.execution.hardware import GpuUse, describe, gpu_uses, look_at_mach
 from driverun.execution.tasks import ThreadTasks
 from driverun.execution.worker import Mode, Worked, Worker
 from driverun.launchers.cell_text import CellView, queue_text, span, text_of
+from driverun.launchers.colab_secrets import ColabSecrets
 from driverun.launchers.screen import Screen
 from driverun.launchers.signals import asked_to_stop
 from driverun.transfer.mounts import folder_fault
@@ -103,6 +104,7 @@ class _Cell:
             stop=self._stop,
             say=self._said.append,
             show=self._written.append,
+            secret_sources=(ColabSecrets(here.clock),),
         )
 
         def draw() -> None:

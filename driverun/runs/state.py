@@ -58,6 +58,7 @@ class WaitingFor(enum.Enum):
     APPROVAL = "approval"  #: nobody has said that this code may run
     AFTER = "after"  #: another run has to succeed first
     SWEEP = "sweep"  #: as many runs of its sweep as may be are at work
+    SECRET = "secret"  #: a value that it needs is in no place that this worker can ask
     BACKOFF = "backoff"  #: it failed a moment ago
 
 

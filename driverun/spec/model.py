@@ -49,6 +49,7 @@ from driverun.spec.fields import (
 )
 from driverun.spec.matrix import MATRIX_SCHEMA, Matrix, points, read_matrix
 from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.secrets import Secret, distinct_variables
 from driverun.spec.sources import SOURCE_PATTERNS, read_source
 from driverun.spec.units import SIZE_PATTERN
 
@@ -65,6 +66,7 @@ __all__ = [
     "Matrix",
     "OutputRules",
     "RetryRules",
+    "Secret",
     "disagreements",
     "resolved_argv",
 ]
@@ -328,6 +330,11 @@ class JobSpec(_Value):
         serialization_alias="min_memory",
         description="Main memory that the runtime must have; it waits for one that has it.",
         examples=["12GB"],
+    )
+    secrets: Annotated[tuple[Secret, ...], AfterValidator(distinct_variables)] = Field(
+        default=(),
+        description="Names of secrets that the job sees as environment variables; values are kept elsewhere.",
+        examples=[["HF_TOKEN", {"name": "wandb", "as": "WANDB_API_KEY"}]],
     )
     priority: StrictInt = Field(
         default=0, description="Runs with a higher number are claimed first.", examples=[10]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driverun.errors import SpoolError
+from driverun.spool.masking import Masker
 
 
 class EventKind(enum.Enum):
@@ -43,6 +44,13 @@ class Event:
     at: float  #: seconds since the epoch, by the trainer's clock
     fields: Mapping[str, Any]
     line: str  #: as it was written
+
+    def masked(self, masker: Masker) -> Event:
+        """The event without secrets."""
+        if not masker:
+            return self
+        raw = masker.deep({"event": self.kind.value, "at": self.at, **self.fields})
+        return _event(json.dumps(raw).encode(), Path("masked"))
 
 
 RESERVE_BYTES = 64 * 1024

@@ -45,6 +45,7 @@ class TrainingRequest:
     memory_buffers: str | None = None  #: the same in memory, for a state that is a small part of what is free
     code_sha256: str = ""  #: of the code that runs, for the checkpoint's fingerprint
     data_sha256: str = ""  #: of the data it was given, likewise
+    secrets: tuple[str, ...] = ()  #: variables of the process that hold one; the values are in no file
     notes: tuple[str, ...] = ()  #: reasons why the run is approximate that the runner already knows
 
     def write(self, path: Path) -> None:
@@ -56,7 +57,7 @@ class TrainingRequest:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
-            for name in ("argv", "outputs_include", "outputs_exclude", "notes"):
+            for name in ("argv", "outputs_include", "outputs_exclude", "notes", "secrets"):
                 if name in known:
                     known[name] = tuple(known[name])
             return cls(**known)

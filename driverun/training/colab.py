@@ -204,8 +204,7 @@ def _userdata() -> dict[str, Any]:
         value = os.environ.get(key)
         if value is None:
             raise SecretNotFoundError(
-                f"userdata.get({key!r}): a job cannot ask Colab's secrets; set the environment variable {key} where"
-                " the worker runs"
+                f"userdata.get({key!r}): a job has the secrets that its job file names; write secrets: [{key}] there"
             )
         return value
 

@@ -14,9 +14,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from driverun.errors import JobError
+from driverun.spool.masking import Masker
 from driverun.spool.outputs import OutputRule, executed_notebook
 from driverun.spool.snapshot import FileEntry
-from driverun.training.notebook_file import CellFailed, CodeCell, Notebook, read_notebook
+from driverun.training.notebook_file import CellFailed, CodeCell, Notebook, masked, read_notebook
 from driverun.training.notebook_outputs import Recorder, RecordingStream
 from driverun.training.notebook_pip import install_pip
 from driverun.training.script import traceback_of_job
@@ -42,6 +43,9 @@ class NotebookFolder(WorkingFolder):
             max_bytes=request.max_checkpoint_size_bytes,
         )
         self._recorder = recorder
+        self._masker = Masker(
+            {name: value for name in request.secrets if (value := os.environ.get(name)) is not None}
+        )
         self._path = path
         self._written = -1  #: changes of the recorder that are in the file
         self._pid = os.getpid()
@@ -53,7 +57,7 @@ class NotebookFolder(WorkingFolder):
         changes = self._recorder.changes
         target = self.folder / self._path
         if changes != self._written or not target.is_file():
-            target.write_bytes(self._recorder.document())
+            target.write_bytes(masked(self._recorder.document(), self._masker))
             self._written = changes
 
     def capture(self) -> Capture:

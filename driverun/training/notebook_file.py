@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driverun.errors import JobError
+from driverun.spool.masking import Masker
 
 Output = dict[str, Any]  #: one output of a cell, as nbformat 4 has it
 
@@ -71,6 +73,33 @@ def executed(notebook: Notebook, outputs: Mapping[int, Sequence[Output]], *, rea
     return (json.dumps({**notebook.content, "cells": cells}, indent=1, ensure_ascii=False) + "\n").encode(
         "utf-8", "backslashreplace"
     )
+
+
+def masked(document: bytes, masker: Masker) -> bytes:
+    """The executed notebook without secrets in what its cells put out."""
+    if not masker:
+        return document
+    content = json.loads(document)
+    for cell in content["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [_masked_output(output, masker) for output in cell["outputs"]]
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _masked_output(output: Output, masker: Masker) -> Output:
+    """Lists of lines are put together for it: a secret may hold line ends."""
+    whole = dict(output)
+    for field in ("text", "traceback"):
+        if isinstance(lines := whole.get(field), list):
+            between = "" if field == "text" else "\n"
+            text = masker.text(between.join(lines))
+            whole[field] = _lines_of(text) if field == "text" else text.split("\n")
+    found: Output = masker.deep(whole)
+    return found
+
+
+def _lines_of(text: str) -> list[str]:
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def outputs_in(content: bytes, notebook: Notebook) -> dict[int, list[Output]]:

@@ -49,6 +49,7 @@ def test_what_is_computed_is_in_the_id(changes: dict[str, Any]) -> None:
         {"priority": 5},
         {"notes": "again"},
         {"accelerator": "gpu"},
+        {"secrets": ["HF_TOKEN"]},
         {"outputs": {"max_checkpoint_size": 1}},
     ],
 )

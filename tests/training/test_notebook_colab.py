@@ -71,7 +71,7 @@ def test_secrets_are_environment_variables(job: Job, monkeypatch: pytest.MonkeyP
     ended.assert_finished()
     first, second = outputs(job)
     assert text(first) == "secret\n"
-    assert "set the environment variable B_TOKEN where the worker runs" in text(second)
+    assert "write secrets: [B_TOKEN] there" in text(second)
 
 
 def test_uploading_by_hand_fails_and_says_what_to_do(job: Job) -> None:

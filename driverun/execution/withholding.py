@@ -1,0 +1,189 @@
+"""Keeps files that hold a secret off the root: they are left out, never rewritten, and it is said which and why."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from driverun.errors import SpoolError
+from driverun.spool.masking import Masker
+from driverun.spool.snapshot import FileEntry, SnapshotHeader
+
+BLOCK = 1 << 22
+DEEPEST = 4  #: archives in archives
+MOST_BYTES = 8 << 30  #: unpacked, of one file: an archive may be made to have no end
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # of gzip, bzip2, xz
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+Opened = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
+
+MASKED_STATE = "masked_state"  #: in a checkpoint's fingerprint: a secret stood in the state itself
+WITHHELD = "withheld"  #: likewise: files that are not in it
+
+
+class _TooMuch(Exception):
+    """More comes out of an archive than anyone would look through."""
+
+
+@dataclass(slots=True)
+class _Search:
+    masker: Masker
+    left_bytes: int = MOST_BYTES
+
+    def through(self, file: IO[bytes] | Opened, *, deep: int = 0) -> str | None:
+        """Which secret is in what the file holds, unpacked where it is packed."""
+        head = file.read(8)
+        file.seek(0)
+        found = self._plain(file)
+        if found is not None or deep >= DEEPEST:
+            return found
+        file.seek(0)
+        if head.startswith(_MAGIC):
+            with _unpacking(file, head) as inside:
+                return self._unpacked(inside, deep)
+        if not zipfile.is_zipfile(file):
+            return None
+        file.seek(0)
+        return self._archive(file, deep)
+
+    def _archive(self, file: IO[bytes] | Opened, deep: int) -> str | None:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    found = self.masker.name_in_text(member.filename)
+                    if found is None:
+                        with archive.open(member) as inside:
+                            found = self._unpacked(inside, deep)
+                    if found is not None:
+                        return found
+        except _DAMAGED:
+            return None  # its bytes have been looked at, and nobody can unpack it
+        return None
+
+    def _unpacked(self, file: IO[bytes] | Opened, deep: int) -> str | None:
+        try:
+            return self.through(file, deep=deep + 1)
+        except _DAMAGED:
+            return None
+
+    def _plain(self, file: IO[bytes] | Opened) -> str | None:
+        overlap = self.masker.longest_bytes - 1
+        before = b""
+        while block := file.read(BLOCK):
+            self.left_bytes -= len(block)
+            if self.left_bytes < 0:
+                raise _TooMuch
+            content = before + block
+            if (found := self.masker.name_in(content)) is not None:
+                return found
+            before = content[-overlap:]
+        return None
+
+
+def _unpacking(file: Any, head: bytes) -> Opened:
+    if head.startswith(_MAGIC[0]):
+        return gzip.GzipFile(fileobj=file)
+    return bz2.BZ2File(file) if head.startswith(_MAGIC[1]) else lzma.LZMAFile(file)
+
+
+class Withholding:
+    """Decides for one attempt which files stay here. Contents are looked at once."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._known: dict[str, str | None] = {}
+
+    def reason(self, path: str, file: Path) -> str | None:
+        """Why the file, a result by the name of `path`, is not published; None if it is.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if not self._masker:
+            return None
+        if name := self._masker.name_in_text(path):
+            return f"its name holds the secret {name}"
+        try:
+            with file.open("rb") as content:
+                name = _Search(self._masker).through(content)
+        except _TooMuch:
+            return f"more than {MOST_BYTES >> 30} GiB come out of it, too much to be searched for secrets"
+        return f"it holds the secret {name}" if name else None
+
+    def shown(self, path: str) -> str:
+        """The path, as it may be shown."""
+        return self._masker.text(path)
+
+    def of_results(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """Why which of the files are not published, by path in the results."""
+        found = {path: self.reason(path, file) for path, file in files.items()} if self._masker else {}
+        return {path: why for path, why in found.items() if why is not None}
+
+    def cleared(self, header: SnapshotHeader, files: Path) -> SnapshotHeader:
+        """The snapshot without what holds a secret; its fingerprint says what that was.
+
+        Raises:
+            SpoolError: a file of the snapshot cannot be read.
+        """
+        if not self._masker:
+            return header
+        held = [entry for entry in header.files if self._is_held(entry, files)]
+        state, fingerprint = self._masker.deep(header.state), self._masker.deep(header.fingerprint)
+        notes: dict[str, Any] = {}
+        if held:
+            notes[WITHHELD] = [self.shown(entry.path) for entry in held]
+        if state != _plain(header.state) or fingerprint != _plain(header.fingerprint):
+            notes[MASKED_STATE] = True
+        return replace(
+            header,
+            files=tuple(entry for entry in header.files if entry not in held),
+            tensors=tuple(replace(entry, path=self.shown(entry.path)) for entry in header.tensors),
+            state=state if MASKED_STATE in notes else header.state,
+            fingerprint={**(fingerprint if MASKED_STATE in notes else header.fingerprint), **notes},
+        )
+
+    def _is_held(self, entry: FileEntry, files: Path) -> bool:
+        if self._masker.name_in_text(entry.path) is not None:
+            return True
+        if entry.sha256 not in self._known:
+            try:
+                self._known[entry.sha256] = self.reason("", files / entry.sha256)
+            except OSError as exc:
+                raise SpoolError(f"cannot look through {files / entry.sha256} for secrets: {exc}") from exc
+        return self._known[entry.sha256] is not None
+
+
+def _plain(value: Any) -> Any:
+    """The JSON value as masking would give it back, had it nothing to mask."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def notes_of(header: SnapshotHeader) -> list[str]:
+    """What is not in a checkpoint that was cleared, as reasons why a run that takes it up is approximate."""
+    notes = []
+    if paths := header.fingerprint.get(WITHHELD):
+        notes.append(f"files that held a secret are not in the checkpoint: {', '.join(map(str, paths))}")
+    if header.fingerprint.get(MASKED_STATE):
+        notes.append("the state of the checkpoint held a secret, which is masked in it")
+    return notes
+
+
+__all__ = ["Withholding", "notes_of"]
