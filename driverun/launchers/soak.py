@@ -18,23 +18,18 @@ from driverun.dispatch.ledger import Ledger
 from driverun.errors import JobError, StoreError, UsageError
 from driverun.execution.client import Client
 from driverun.launchers.ground import Audit, Ground, LocalGround
+from driverun.launchers.root_history import RootHistory, attempt_logs
 from driverun.launchers.runtimes import Runtime
-from driverun.launchers.soak_jobs import write_jobs
+from driverun.launchers.soak_jobs import STEP_VARIABLE, STEPS, write_jobs
 from driverun.report.summary import RunSummary
 from driverun.runs.claim_log import (
     Allowance,
-    AttemptLog,
     ClaimAudit,
-    RootObject,
     Span,
     WorkerLife,
     audit_claims,
 )
-from driverun.runs.evidence import ClaimEvidence
-from driverun.runs.layout import CHECKPOINT_NAME, LEDGER, AttemptKey, attempt_of_path
-from driverun.runs.record import AttemptState
 from driverun.runs.state import RunState
-from driverun.storage.base import ObjectStore
 
 LEASE_S = 12.0
 HEARTBEAT_S = 3.0
@@ -54,6 +49,7 @@ class SoakPlan:
     workers: int = 12
     runs: int = 60
     fits: int = 6  #: so many of the runs train something with Keras, which takes memory
+    run_s: float = 15.0  #: how long a run takes at least
     minutes: float = 5.0  #: of kills and pauses
     every_s: float = 5.0  #: between two of them, on average
     pauses: float = 0.25  #: the share of them that are pauses
@@ -223,35 +219,6 @@ class _Worker:
         return WorkerLife(host=self.host, pid=self.runtime.pid, ended_at=ended_at, pauses=tuple(self.pauses))
 
 
-@dataclass(slots=True)
-class _History:
-    """What lay on the root, deleted since or not."""
-
-    _objects: dict[str, RootObject] = field(default_factory=dict)
-    _written: dict[str, set[datetime]] = field(default_factory=dict)
-
-    def take(self, objects: Iterable[RootObject]) -> None:
-        for each in objects:
-            self._objects[each.path] = each
-            self._written.setdefault(each.path, set()).update(each.written_at)
-
-    def created_at(self, path: str) -> datetime | None:
-        found = self._objects.get(path)
-        return found.created_at if found is not None else None
-
-    def written_at(self, path: str) -> tuple[datetime, ...]:
-        return tuple(sorted(self._written.get(path, ())))
-
-    def by_attempt(self) -> dict[AttemptKey, list[RootObject]]:
-        """What lay in the folder of each attempt."""
-        found: dict[AttemptKey, list[RootObject]] = {}
-        for path, each in self._objects.items():
-            key = attempt_of_path(path)
-            if key is not None:
-                found.setdefault(key, []).append(each)
-        return found
-
-
 class _Soak:
     """Workers on one root, and what befalls them."""
 
@@ -276,11 +243,12 @@ class _Soak:
             **_environment(here, ground),
             "DRIVERUN_LEASE": f"{LEASE_S:g}s",
             "DRIVERUN_HEARTBEAT": f"{HEARTBEAT_S:g}s",
+            STEP_VARIABLE: f"{plan.run_s / STEPS:g}",
         }
         self._workers: list[_Worker] = []
         self._started = 0
         self._lives: list[WorkerLife] = []
-        self._history = _History()
+        self._history = RootHistory()
         self._known: dict[str, tuple[object, ...]] = {}  #: results as they were first seen
         self._states: dict[str, RunState] = {}
         self._faults: list[str] = []
@@ -469,8 +437,10 @@ class _Soak:
             runs = client.runs()
             for run in runs:
                 self._take(run)
+            ledger = Ledger(open_store(self._ground.address, there))
+            ledger.refresh()
             self._history.take(self._ground.objects())
-            attempts = self._attempts(open_store(self._ground.address, there))
+            attempts = attempt_logs(ledger.runs.values(), self._history)
         claims = audit_claims(
             attempts,
             self._lives,
@@ -504,49 +474,6 @@ class _Soak:
 
     def _lag_s(self) -> float:
         return self._watching().store.listing_lag_s
-
-    def _attempts(self, store: ObjectStore) -> list[AttemptLog]:
-        """The log of all claims, with times as the root keeps them and contents as they are in the end."""
-        ledger = Ledger(store)
-        ledger.refresh()
-        left = self._history.by_attempt()
-        return [
-            self._attempt(claim, left.get(claim.key, []))
-            for evidence in ledger.runs.values()
-            for claim in evidence.claims
-        ]
-
-    def _attempt(self, claim: ClaimEvidence, left: list[RootObject]) -> AttemptLog:
-        key, record = claim.key, claim.record
-        beats = self._history.written_at(key.record_file)
-        checkpoints: dict[int, tuple[datetime, ...]] = {}
-        for each in left:
-            found = CHECKPOINT_NAME.fullmatch(each.path.rpartition("/")[2])
-            if found is not None:
-                step = int(found[1])
-                checkpoints[step] = (*checkpoints.get(step, ()), each.created_at)
-        claimed_at = self._history.created_at(key.claim_file)
-        assert claimed_at is not None, f"{LEDGER} was looked at after the ledger was read"
-        times = [*beats, *(at for each in left for at in (each.created_at, *each.written_at))]
-        log = AttemptLog(
-            key=key,
-            claimed_at=claimed_at,
-            object_id=claim.object_id,
-            process=claim.worker_process,
-            beats=beats,
-            checkpoints=checkpoints,
-            results_at=self._history.created_at(key.results_manifest),
-            last_at=max(times, default=None),
-        )
-        if record is None:
-            return log
-        return replace(
-            log,
-            lease_s=record.lease_s,
-            is_over=record.state.is_over,
-            says_succeeded=record.state is AttemptState.SUCCEEDED,
-            first_step=record.first_step,
-        )
 
 
 def _digests(run: RunSummary) -> tuple[str | None, str | None]:
