@@ -44,13 +44,13 @@ class _TooMuch(Exception):
 @dataclass(slots=True)
 class _Search:
     masker: Masker
-    left_bytes: int = MOST_BYTES
+    left_bytes: int  #: that may still come out of archives
 
     def through(self, file: IO[bytes] | Opened, *, deep: int = 0) -> str | None:
         """Which secret is in what the file holds, unpacked where it is packed."""
         head = file.read(8)
         file.seek(0)
-        found = self._plain(file)
+        found = self._plain(file, is_unpacked=deep > 0)
         if found is not None or deep >= DEEPEST:
             return found
         file.seek(0)
@@ -82,11 +82,11 @@ class _Search:
         except _DAMAGED:
             return None
 
-    def _plain(self, file: IO[bytes] | Opened) -> str | None:
+    def _plain(self, file: IO[bytes] | Opened, *, is_unpacked: bool) -> str | None:
         overlap = self.masker.longest_bytes - 1
         before = b""
         while block := file.read(BLOCK):
-            self.left_bytes -= len(block)
+            self.left_bytes -= len(block) if is_unpacked else 0
             if self.left_bytes < 0:
                 raise _TooMuch
             content = before + block
@@ -121,7 +121,7 @@ class Withholding:
             return f"its name holds the secret {name}"
         try:
             with file.open("rb") as content:
-                name = _Search(self._masker).through(content)
+                name = _Search(self._masker, MOST_BYTES).through(content)
         except _TooMuch:
             return f"more than {MOST_BYTES >> 30} GiB come out of it, too much to be searched for secrets"
         return f"it holds the secret {name}" if name else None

@@ -19,6 +19,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
 from driverun.execution.intake import local_job
+from driverun.execution.secrets import Secrets
 from driverun.execution.tasks import Tasks, TurnTasks
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.workdir import Workdir
@@ -264,6 +265,7 @@ class World:
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
         self.stop = StopSignal()
+        self.secrets = Secrets()
 
     @property
     def client(self) -> Client:
@@ -303,6 +305,7 @@ class World:
             stop=self.stop,
             say=self.said.append,
             show=lambda _: None,
+            secrets=self.secrets,
         )
         return Worker(context, deadline_s=deadline_s, by="tester@here", jobs=jobs)
 
