@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from driverun.clock import Clock
 from driverun.errors import IntegrityError, LostOwnership, ObjectExists
 from driverun.runs.evidence import ClaimEvidence, RunEvidence
-from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, parse_ledger_name
+from driverun.runs.heads import head_of
+from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, entries_of, parse_ledger_name
 from driverun.runs.ownership import owner_of
 from driverun.runs.record import Claim, ProcessId
 from driverun.storage.base import ObjectInfo, ObjectStore
@@ -69,7 +70,7 @@ def known_claims(
     store: ObjectStore, run_id: str, known: Iterable[ClaimEvidence] = ()
 ) -> tuple[ClaimEvidence, ...]:
     """All claims of the run: those in `known`, and those that a listing shows. Nothing is read."""
-    return claims_in(store.list(LEDGER), run_id, known)
+    return claims_in(store.list(LEDGER, prefix=entries_of(run_id)), run_id, known)
 
 
 def claims_in(
@@ -113,9 +114,9 @@ def require_owner(key: AttemptKey, claims: tuple[ClaimEvidence, ...]) -> tuple[C
 
 def _create(store: ObjectStore, claim: Claim) -> ObjectInfo | None:
     """Create the claim file; None if the name turns out to be another process's."""
-    path = claim.key.claim_file
+    path, content = claim.key.claim_file, claim.to_bytes()
     try:
-        return store.create(path, claim.to_bytes())
+        return store.create(path, content, properties=head_of(claim, content))
     except ObjectExists:
         # Our own file after a lost answer, since our id is in the name; unless two workers share an id.
         try:

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists
+from driverun.runs.heads import head_of
 from driverun.runs.record import AttemptState, Record
 from driverun.storage.base import ObjectStore
-
-PROPERTY_LIMIT_BYTES = 124  #: Drive's, for key and value together
-
-
-def record_properties(record: Record) -> dict[str, str]:
-    """What a listing shows of a record without reading it, where the store keeps properties."""
-    results = record.results
-    values = {
-        "state": record.state.value,
-        "beat": record.beat,
-        "step": record.step,
-        "committed_step": record.committed_step,
-        "lease_s": f"{record.lease_s:g}",
-        "results_at": results.created_at.isoformat() if results is not None else None,
-        # run, number and worker can be too long together; the run is in the record's own name
-        "results_of": results.path.removeprefix(f"runs/{record.run_id}.") if results is not None else None,
-    }
-    texts = {name: str(value) for name, value in values.items() if value is not None}
-    return {
-        name: text
-        for name, text in texts.items()
-        if len(name.encode() + text.encode()) <= PROPERTY_LIMIT_BYTES
-    }
 
 
 class RecordKeeper:
@@ -46,13 +24,10 @@ class RecordKeeper:
         store: ObjectStore,
         clock: Clock,
         record: Record,
-        *,
-        properties: Callable[[Record], Mapping[str, str]] = record_properties,
     ) -> None:
         self._store = store
         self._clock = clock
         self._record = record
-        self._properties = properties
         self._turn = threading.Lock()
         self._outcome_given = False
         self._outcome_written = False
@@ -70,7 +45,8 @@ class RecordKeeper:
     def create(self) -> Record:
         """Write the record for the first time."""
         with self._turn:
-            content, properties = self._record.to_bytes(), self._properties(self._record)
+            content = self._record.to_bytes()
+            properties = head_of(self._record, content)
             try:
                 self._store.create(self._record.key.record_file, content, properties=properties)
             except ObjectExists:  # nobody else writes under this name: an answer to us was lost
@@ -109,5 +85,6 @@ class RecordKeeper:
 
     def _write(self, changes: Mapping[str, Any]) -> None:
         self._record = self._record.moved(**{"updated_at": self._clock.now(), **changes})
-        properties = self._properties(self._record)
-        self._store.replace(self._record.key.record_file, self._record.to_bytes(), properties=properties)
+        content = self._record.to_bytes()
+        properties = head_of(self._record, content)
+        self._store.replace(self._record.key.record_file, content, properties=properties)

@@ -1,16 +1,21 @@
-"""What the ledger holds, read once and kept fresh by one listing."""
+"""What the ledger holds: learned from one listing, kept fresh by what changes.
+
+What a listing shows of a file, its head, is enough to decide; content is read where there is no head, and where
+somebody asks for the details of a run.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from driverun.errors import IntegrityError, ObjectNotFound
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
-from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, parse_ledger_name
-from driverun.runs.record import Claim, Record, RunFile, Wish
+from driverun.runs.heads import read_head
+from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, WishKind, parse_ledger_name
+from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
 from driverun.storage.base import ObjectInfo, ObjectStore
 
 Value = Claim | Record | RunFile | Wish
@@ -33,12 +38,14 @@ class LedgerProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One file of the ledger as it was last read."""
+    """One file of the ledger as it was last heard of."""
 
-    info: ObjectInfo
+    info: ObjectInfo  #: without its properties, which are many
     name: LedgerName | None
     value: Value | None = None
     problem: str = ""
+    is_head: bool = False  #: the value is without details
+    is_cut: bool = False  #: ... and more was left out
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -54,11 +61,16 @@ class Ledger:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._turn = threading.Lock()
+        self._mark: object = None
+        self._waiting: dict[str, ObjectInfo] = {}  #: listed, but not yet made sense of
+        self._doubtful: set[str] = set()  #: not listed any more, though it was there when it was asked for
         self._entries: dict[str, _Entry] = {}
-        self._news: dict[str, _Entry] = {}  #: read, but not yet taken over
+        self._news: dict[str, _Entry] = {}  #: made sense of, but not yet taken over
         self._paths_of: dict[str, set[str]] = defaultdict(set)
         self._runs: dict[str, RunEvidence] = {}
-        self._problems: tuple[LedgerProblem, ...] = ()
+        self._faulty: dict[str, str] = {}
+        self._revision = 0
+        self._touched: dict[str, int] = {}  #: by run, the newest come last
 
     @property
     def runs(self) -> Mapping[str, RunEvidence]:
@@ -68,30 +80,69 @@ class Ledger:
     @property
     def problems(self) -> tuple[LedgerProblem, ...]:
         """Files that were passed over at the last refresh, by path."""
-        return self._problems
+        return tuple(
+            LedgerProblem(path=path, message=message) for path, message in sorted(self._faulty.items())
+        )
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever anything becomes known."""
+        return self._revision
 
     def run(self, run_id: str) -> RunEvidence | None:
         """What the last refresh showed of the run; None if there was nothing of it."""
         return self._runs.get(run_id)
 
+    def touched_since(self, revision: int) -> list[str]:
+        """The ids of the runs of which something became known after `revision`, at a cost that goes by their number."""
+        with self._turn:
+            found = []
+            for run_id in reversed(self._touched):
+                if self._touched[run_id] <= revision:
+                    break
+                found.append(run_id)
+            return found
+
     def refresh(self) -> None:
-        """List the ledger once, and read what is new or has changed.
+        """Ask for the news of the ledger, and read what has no head.
 
         If it raises a StoreError, `runs` stays as it was.
         """
         with self._turn:
-            listed = {info.path: info for info in self._store.list(LEDGER)}
-            news = [info for info in listed.values() if self._is_news(info)]
-            for info in news:
-                self._read(info, listed)
-            gone = [path for path in self._entries.keys() - listed.keys() if not self._exists(path)]
-            touched = self._keep(gone)
-            runs = dict(self._runs)
-            for run_id in touched:
-                runs.pop(run_id, None)
-                if entries := {path: self._entries[path] for path in sorted(self._paths_of[run_id])}:
-                    runs[run_id] = _evidence(run_id, entries)
-            self._runs = runs
+            news = self._store.news(LEDGER, self._mark)
+            gone: set[str] = set(news.gone)
+            if news.is_whole:
+                listed = {info.path for info in news.changed}
+                gone |= (self._entries.keys() | self._waiting.keys()) - listed
+            for info in news.changed:
+                self._doubtful.discard(info.path)
+                if self._is_news(info):
+                    self._waiting[info.path] = info
+            for path in gone:
+                self._waiting.pop(path, None)
+            self._doubtful |= gone & self._entries.keys()
+            self._mark = news.mark
+            for info in list(self._waiting.values()):
+                self._take(info)
+            lost = [path for path in self._doubtful if not self._exists(path)]
+            self._keep(lost)
+
+    def detailed(
+        self, run_id: str, kinds: Collection[EntryKind] = frozenset(EntryKind)
+    ) -> RunEvidence | None:
+        """The run with everything that its files of these kinds say; None if there is nothing of it.
+
+        A record that moves on meanwhile is told by its head, until the next refresh.
+        """
+        with self._turn:
+            for path in sorted(self._paths_of.get(run_id, ())):
+                entry = self._entries[path]
+                if entry.is_head and entry.name is not None and entry.name.kind in kinds:
+                    whole = self._read(entry.info, entry.name)
+                    if whole is not None:
+                        self._news[path] = whole
+            self._keep(())
+            return self._runs.get(run_id)
 
     def _is_news(self, info: ObjectInfo) -> bool:
         known = self._entries.get(info.path)
@@ -100,31 +151,42 @@ class Ledger:
         # An older time than the known one is a listing that lags behind.
         return known.version != _version(info) and info.modified_at >= known.info.modified_at
 
-    def _read(self, info: ObjectInfo, listed: Mapping[str, ObjectInfo]) -> None:
-        """Put what `info` names among the news; leave it out if it is just vanishing or changing."""
+    def _take(self, info: ObjectInfo) -> None:
+        """Put what `info` names among the news; it waits on if it is just vanishing or changing."""
         read_before = self._news.get(info.path)  # by a refresh that did not come to its end
         if read_before is not None and read_before.version == _version(info):
             return
         name = parse_ledger_name(info.path)
         if name is None:
+            bare = _bare(info)
             self._news[info.path] = _Entry(
-                info=info, name=None, problem="driverun writes no file of this name"
+                info=bare, name=None, problem="driverun writes no file of this name"
             )
             return
+        record = _key(name).record_file if name.kind is EntryKind.CLAIM else None
+        if record is not None and (record in self._waiting or record in self._entries):
+            entry: _Entry | None = _Entry(info=_bare(info), name=name)  # the record tells all that it does
+        elif (head := read_head(name, info.properties, info.size_bytes)) is not None:
+            entry = _Entry(info=_bare(info), name=name, value=head.value, is_head=True, is_cut=head.is_cut)
+        else:
+            entry = self._read(info, name)
+        if entry is not None:
+            self._news[info.path] = entry
+
+    def _read(self, info: ObjectInfo, name: LedgerName) -> _Entry | None:
+        """What the file says; None if it is just vanishing or changing."""
         value, problem = None, ""
-        told_by_record = name.kind is EntryKind.CLAIM and _key(name).record_file in listed
-        if not told_by_record:
-            try:
-                value = _parsed(info.path, name, self._store.read(info.path))
-                outcome = isinstance(value, Record) and value.state.is_over
-                # An outcome counts by its time. One that is younger than the listing waits for the next.
-                if outcome and _version(self._store.stat(info.path)) != _version(info):
-                    return
-            except ObjectNotFound:
-                return
-            except IntegrityError as exc:
-                problem = str(exc)
-        self._news[info.path] = _Entry(info=info, name=name, value=value, problem=problem)
+        try:
+            value = _parsed(info.path, name, self._store.read(info.path))
+            outcome = isinstance(value, Record) and value.state.is_over
+            # An outcome counts by its time. One that is younger than the listing waits for the next.
+            if outcome and _version(self._store.stat(info.path)) != _version(info):
+                return None
+        except ObjectNotFound:
+            return None
+        except IntegrityError as exc:
+            problem = str(exc)
+        return _Entry(info=_bare(info), name=name, value=value, problem=problem)
 
     def _exists(self, path: str) -> bool:
         try:
@@ -133,30 +195,45 @@ class Ledger:
             return False
         return True
 
-    def _keep(self, gone: Iterable[str]) -> set[str]:
-        """Take over the news, forget what is gone; returns the runs that this is about."""
+    def _keep(self, lost: Iterable[str]) -> None:
+        """Take over the news, forget what is lost, and work out again what this is about."""
         touched = set()
-        for path in gone:
+        for path in lost:
+            self._doubtful.discard(path)
+            self._faulty.pop(path, None)
             entry = self._entries.pop(path)
             if entry.name is not None:
                 self._paths_of[entry.name.run_id].discard(path)
                 touched.add(entry.name.run_id)
         for path, entry in self._news.items():
             self._entries[path] = entry
+            self._waiting.pop(path, None)
+            self._faulty.pop(path, None)
+            if entry.problem:
+                self._faulty[path] = entry.problem
             if entry.name is not None:
                 self._paths_of[entry.name.run_id].add(path)
                 touched.add(entry.name.run_id)
-        self._problems = tuple(
-            LedgerProblem(path=path, message=entry.problem)
-            for path, entry in sorted(self._entries.items())
-            if entry.problem
-        )
         self._news = {}
-        return touched
+        if not touched:
+            return
+        runs = dict(self._runs)
+        self._revision += 1
+        for run_id in touched:
+            runs.pop(run_id, None)
+            if entries := {path: self._entries[path] for path in sorted(self._paths_of[run_id])}:
+                runs[run_id] = _evidence(run_id, entries)
+            self._touched.pop(run_id, None)
+            self._touched[run_id] = self._revision
+        self._runs = runs
 
 
 def _version(info: ObjectInfo) -> tuple[object, ...]:
     return (info.object_id, info.modified_at, info.size_bytes)
+
+
+def _bare(info: ObjectInfo) -> ObjectInfo:
+    return replace(info, properties=None) if info.properties else info
 
 
 def _key(name: LedgerName) -> AttemptKey:
@@ -181,13 +258,16 @@ def _parsed(path: str, name: LedgerName, content: bytes) -> Value:
 
 
 def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
-    run_file, created_at = None, None
+    described: list[tuple[ObjectInfo, RunFile]] = []
+    asked: list[tuple[ObjectInfo, RunFile]] = []  # by submissions, which say the same
     claims, wishes = [], []
     for entry in entries.values():
         name, info = entry.name, entry.info
         if isinstance(entry.value, RunFile):
-            run_file, created_at = entry.value, info.created_at
+            described.append((info, entry.value))
         elif isinstance(entry.value, Wish):
+            if (run_file := run_file_of(entry.value)) is not None:
+                asked.append((info, run_file))
             wishes.append(
                 WishEvidence(
                     kind=entry.value.kind,
@@ -211,10 +291,15 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
                     record_modified_at=beside.info.modified_at if beside is not None else None,
                 )
             )
+    first = min(described or asked, key=lambda one: (one[0].created_at, one[0].object_id), default=None)
     return RunEvidence(
         run_id=run_id,
-        run_file=run_file,
-        created_at=created_at,
+        run_file=first[1] if first is not None else None,
+        created_at=first[0].created_at if first is not None else None,
         claims=tuple(claims),
         wishes=tuple(wishes),
+        is_cut=any(
+            entry.is_cut and isinstance(entry.value, Wish) and entry.value.kind is WishKind.SUBMIT
+            for entry in entries.values()
+        ),
     )

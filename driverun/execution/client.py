@@ -157,13 +157,14 @@ class Client:
         return self._evidence(run).run_id
 
     def _evidence(self, run: str) -> RunEvidence:
+        """All that is known of the run, details included."""
         self._ledger.refresh()
         runs = self._ledger.runs
-        if run in runs:
-            return runs[run]
-        matching = sorted(run_id for run_id in runs if run_id.startswith(run))
+        matching = [run] if run in runs else sorted(run_id for run_id in runs if run_id.startswith(run))
         if len(matching) == 1:
-            return runs[matching[0]]
+            found = self._ledger.detailed(matching[0])
+            assert found is not None, "it is among the runs"
+            return found
         if matching:
             listed = "\n  ".join(matching)
             raise RunNotFound(f"{run} may be one of {len(matching)} runs; give more of its id:\n  {listed}")

@@ -15,7 +15,8 @@ from typing import Any
 from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
-from driverun.runs.layout import JOBS, WishKind, run_file, wish_file
+from driverun.runs.heads import head_of
+from driverun.runs.layout import JOBS, EntryKind, WishKind, wish_file
 from driverun.runs.record import RunFile, Wish
 from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
 from driverun.spec.matrix import Point, sweep_id_of
@@ -172,8 +173,8 @@ def submit_job(
 ) -> Submission:
     """Make the runs that compute this job. The ledger must be fresh.
 
-    The code goes first, then each run, then the submission that makes it complete, at last the job's folder for people:
-    whatever is missing after a crash, calling again mends it.
+    The code goes first, then each submission, which is the run, at last the job's folder for people: whatever is
+    missing after a crash, calling again mends it.
 
     Args:
         after: the runs that the jobs which this one comes after have made.
@@ -223,8 +224,10 @@ def _submit_run(
     clock: Clock,
     by: str,
 ) -> bool:
-    """Write the run and its submission, unless they say the same already; gives whether the run is new."""
+    """Write the submission, unless one says the same already; gives whether the run is new."""
     known = ledger.run(run.run_id)
+    if known is not None and known.is_cut:
+        known = ledger.detailed(run.run_id, {EntryKind.WISH})
     is_new = known is None or not known.is_complete
     spec_json = spec_to_json(spec)
     if not is_new and known is not None and known.spec == spec_json:
@@ -232,13 +235,8 @@ def _submit_run(
         said = wish.details if wish is not None else {}
         if all(said.get(name) == details.get(name) for name in ("sweep", "points", "max_parallel")):
             return False
-    content = run.to_bytes()
-    try:
-        store.create(run_file(run.run_id), content)
-    except ObjectExists:
-        if store.read(run_file(run.run_id)) != content:
-            store.replace(run_file(run.run_id), content)  # damaged: its bytes are a function of its name
-    make_wish(store, run.run_id, WishKind.SUBMIT, {**details, "spec": spec_json}, clock=clock, by=by)
+    told = {**details, "spec": spec_json, "code_sha256": run.code_sha256, "computed": run.computed}
+    make_wish(store, run.run_id, WishKind.SUBMIT, told, clock=clock, by=by)
     return is_new
 
 
@@ -248,8 +246,9 @@ def make_wish(
     """Write down what a person wants of a run."""
     wish_id = uuid.uuid4().hex
     wish = Wish(run_id=run_id, kind=kind, wish_id=wish_id, wished_at=clock.now(), by=by, details=details)
+    content = wish.to_bytes()
     try:
-        store.create(wish_file(run_id, kind, wish_id), wish.to_bytes())
+        store.create(wish_file(run_id, kind, wish_id), content, properties=head_of(wish, content))
     except ObjectExists:
         return  # the answer to this very call was lost: nobody else has the id
 

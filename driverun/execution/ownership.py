@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from driverun.dispatch.claim import claims_in, require_owner
 from driverun.errors import LostOwnership
 from driverun.runs.evidence import ClaimEvidence
-from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, WishKind, parse_ledger_name
+from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, WishKind, entries_of, parse_ledger_name
 from driverun.storage.base import ObjectStore
 
 
 class OwnershipWatch:
-    """Looks at the ledger by one listing. It may be used from many threads."""
+    """Looks at what the ledger has of one run, by a listing. It may be used from many threads."""
 
     def __init__(self, store: ObjectStore, key: AttemptKey, claims: Iterable[ClaimEvidence]) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class OwnershipWatch:
         with self._turn:
             if self.lost is not None:
                 raise self.lost
-            listing = self._store.list(LEDGER)
+            listing = self._store.list(LEDGER, prefix=entries_of(self._key.run_id))
             self._claims = claims_in(listing, self._key.run_id, self._claims)
             orders = [
                 (info.created_at, info.object_id, name.wish)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of
+from driverun.storage.base import FolderNews, ObjectInfo, ObjectStore, People, people_of
 
 
 class PassingStore:
@@ -57,9 +57,13 @@ class PassingStore:
         self._before()
         return self._inner.stat(path)
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         self._before()
-        return self._inner.list(folder, recursive=recursive)
+        return self._inner.list(folder, recursive=recursive, prefix=prefix)
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        self._before()
+        return self._inner.news(folder, since)
 
     def delete(self, path: str) -> None:
         self._before()

@@ -26,7 +26,7 @@ from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, ab
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, AttemptKey, WishKind
+from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
 from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
@@ -458,7 +458,9 @@ class Worker:
 
     def _take_up(self, run_id: str) -> Outcome | None:
         context = self._context
-        evidence = self._ledger.runs[run_id]
+        evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
+        if evidence is None or self._spec_of(evidence) is None:
+            return None  # it had a sound head only; the next look leaves it alone
         number = evidence.highest_number + 1
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
         try:
@@ -471,7 +473,8 @@ class Worker:
             context.say(f"{run_id}: another worker was first")
             return None
         self._ledger.refresh()
-        evidence = self._ledger.runs[run_id]
+        evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
+        assert evidence is not None, "it was there a moment ago"
         spec = self._spec_of(evidence)
         assert spec is not None, "it was chosen by its spec"
         assert evidence.run_file is not None, "a run without its file is not chosen"

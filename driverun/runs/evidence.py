@@ -50,10 +50,12 @@ class RunEvidence:
     """Everything that the ledger holds about one run."""
 
     run_id: str
-    run_file: RunFile | None = None  #: None: it has not been seen, though something else of the run has
-    created_at: datetime | None = None  #: of the run file
+    #: What a submission said, or a file of its own on older roots; None: neither has been seen.
+    run_file: RunFile | None = None
+    created_at: datetime | None = None  #: of the run file, or of the first submission
     claims: tuple[ClaimEvidence, ...] = ()  #: in any order
     wishes: tuple[WishEvidence, ...] = ()  #: in any order
+    is_cut: bool = False  #: a submission is known by its head alone, which had no room for all of its spec
 
     def newest_wish(self, *kinds: WishKind) -> WishEvidence | None:
         """The wish of these kinds that the store saw last."""
@@ -69,7 +71,7 @@ class RunEvidence:
 
     @property
     def is_complete(self) -> bool:
-        """Is all there that a worker needs? Files of one submission become visible one by one."""
+        """Is all there that a worker needs?"""
         return self.run_file is not None and self.spec is not None
 
     @property

@@ -2,10 +2,10 @@
 
     jobs/<job>/...                                    people write
     data/...                                          people write
-    ledger/<run_id>.run.json                          what is to be computed
-           <run_id>.<number>.<worker>.claim.json      a worker asks for an attempt; write-once
+    ledger/<run_id>.<number>.<worker>.claim.json      a worker asks for an attempt; write-once
            <run_id>.<number>.<worker>.record.json     its heartbeat, then its outcome; its owner rewrites it
-           <run_id>.<kind>.<id>.json                  a person's wish; write-once
+           <run_id>.<kind>.<id>.json                  a person's wish; write-once. The first one is the run's submission
+           <run_id>.run.json                          what is to be computed; only older versions wrote it
     runs/<run_id>.<number>.<worker>/...               everything else of an attempt
     .driverun/root.json                               that this is a root, and of which version
     .driverun/code/code-<sha256>.zip                  the code of runs, content-addressed
@@ -126,7 +126,13 @@ class AttemptKey:
 CHECKPOINT_NAME = re.compile(r"ckpt-([0-9]{10,})-([0-9]{3,})\.json")
 
 
+def entries_of(run_id: str) -> str:
+    """How the names of all files begin that the ledger has of the run."""
+    return f"{run_id}."
+
+
 def run_file(run_id: str) -> str:
+    """Where older versions wrote what is to be computed; now the submission says so."""
     return f"{LEDGER}/{run_id}.run.json"
 
 

@@ -31,9 +31,13 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
+def to_fields(value: object) -> dict[str, Any]:
+    """What a file or a head holds of one of these values, ready for JSON."""
+    return {"schema_version": SCHEMA_VERSION, **_adapter(type(value)).dump_python(value, mode="json")}
+
+
 def _dump(value: object) -> bytes:
-    content = _adapter(type(value)).dump_python(value, mode="json")
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, sort_keys=True, indent=1)
+    text = json.dumps(to_fields(value), sort_keys=True, indent=1)
     return f"{text}\n".encode()
 
 
@@ -41,6 +45,14 @@ def _load(kind: type[T], content: bytes) -> T:
     """Raises IntegrityError where `content` is no such value, or of a newer format."""
     try:
         raw = json.loads(content)
+    except (ValueError, RecursionError) as exc:
+        raise IntegrityError(f"this is no {kind.__name__} that driverun wrote: {exc}") from exc
+    return from_fields(kind, raw)
+
+
+def from_fields(kind: type[T], raw: Any) -> T:
+    """Raises IntegrityError where the fields are of no such value, or of a newer format."""
+    try:
         version = raw["schema_version"]
         if version > SCHEMA_VERSION:
             raise IntegrityError(
@@ -180,7 +192,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFile:
-    """What is to be computed. A function of the run's id alone, so any two writers write the same bytes."""
+    """What is to be computed: a function of the run's id alone. Submissions hold it; on older roots it is a file."""
 
     run_id: str
     name: str
@@ -205,7 +217,8 @@ class Wish:
     wished_at: AwareDatetime  #: by the person's own clock; order among wishes is the store's
     by: str  #: user@host, for people
     details: Mapping[str, Any] = field(default_factory=dict)
-    #: SUBMIT: {"job": folder on the root or null, "job_sha256": of its files, "spec": the resolved spec}
+    #: SUBMIT: {"job": folder on the root or null, "job_sha256": of its files, "spec": the resolved spec,
+    #:     "code_sha256", "computed": as a RunFile has them; on older roots they are in one}
     #: RETRY: {"fresh": bool, "code_sha256": what to run from now on, or null for the same}
 
     def to_bytes(self) -> bytes:
@@ -214,3 +227,20 @@ class Wish:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         return _load(cls, content)
+
+
+def run_file_of(wish: Wish) -> RunFile | None:
+    """What the submission says is to be computed; None for other wishes, and where a file of its own says so.
+
+    Of a submission that is known by its head, `computed` is empty.
+    """
+    code_sha256 = wish.details.get("code_sha256")
+    if wish.kind is not WishKind.SUBMIT or not isinstance(code_sha256, str):
+        return None
+    computed = wish.details.get("computed")
+    return RunFile(
+        run_id=wish.run_id,
+        name=wish.run_id.rpartition("-")[0],
+        code_sha256=code_sha256,
+        computed=computed if isinstance(computed, Mapping) else {},
+    )

@@ -6,7 +6,7 @@ created whole and once; only an attempt's own record is ever replaced. Names are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,18 @@ class ObjectInfo:
     sha256: str | None  #: of the content, as the store holds it; None where this call did not learn it
     properties: Mapping[str, str] | None  #: what its writer attached; None: this store keeps none
     author: str | None = None  #: who last changed it, as `People` has names; None: the store does not tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderNews:
+    """What one look at a folder brought that the look before had not."""
+
+    changed: Sequence[
+        ObjectInfo
+    ]  #: what is new or may have changed, in any order; all there is if `is_whole`
+    gone: frozenset[str]  #: paths that were there at the look before
+    is_whole: bool  #: nothing is there but what is in `changed`; `gone` is empty then
+    mark: object  #: for the next look, at the same store
 
 
 class ObjectStore(Protocol):
@@ -91,10 +103,18 @@ class ObjectStore(Protocol):
     def stat(self, path: str) -> ObjectInfo:
         """What the store knows of the object, fresh, not from a listing. Raises ObjectNotFound."""
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         """The objects in `folder` ("" is the root), sorted by path; with `recursive`, those beneath too.
 
         A folder that does not exist is empty. Folders themselves are not listed. `sha256` may be None.
+        With `prefix`, only those whose path below `folder` begins so, at a cost that goes by their number where the
+        store can do that.
+        """
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        """What became of the objects in `folder`, not beneath it, since the look that gave the mark `since`.
+
+        It lags as `list` does. The first look, and one with a mark that is not known any more, gives all there is.
         """
 
     def delete(self, path: str) -> None:

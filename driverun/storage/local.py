@@ -33,9 +33,10 @@ from driverun.errors import (
     UnsafePath,
     UsageError,
 )
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import FolderNews, ObjectInfo
 from driverun.storage.drivefs import drivefs_root
 from driverun.storage.names import portable_path
+from driverun.storage.news import news_by_comparing
 from driverun.storage.oserrors import store_errors
 from driverun.storage.stamps import StampLock, Turn
 
@@ -185,11 +186,15 @@ class LocalStore:
             status = _status_of_file(place)
             return _info(path, status, created_ns=self._created_ns(path))
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         """As the seam says; a link that leaves the root is listed, so that whoever reads it is told."""
         top = self._place(folder, follow=True) if folder else self._root
-        found = self._scan(top, folder, recursive=recursive, above=frozenset())
+        begin = f"{folder}/{prefix}" if folder else prefix
+        found = self._scan(top, folder, recursive=recursive, above=frozenset(), begin=begin)
         return sorted(found, key=lambda each: each.path)
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return news_by_comparing(self.list(folder), since)
 
     def delete(self, path: str) -> None:
         final = self._place(path, follow=False)
@@ -298,12 +303,19 @@ class LocalStore:
         return created_ns
 
     def _scan(
-        self, place: Path, folder: str, *, recursive: bool, above: frozenset[tuple[int, int]]
+        self,
+        place: Path,
+        folder: str,
+        *,
+        recursive: bool,
+        above: frozenset[tuple[int, int]],
+        begin: str,
     ) -> Iterator[ObjectInfo]:
         """The objects in `place`, which is `folder` on the root; what vanishes meanwhile is left out.
 
         Args:
             above: device and inode of the folders on the way here; a link back to one of them is not entered.
+            begin: of the paths that are wanted.
         """
         files: dict[str, os.stat_result] = {}
         folders: dict[str, Path] = {}
@@ -316,6 +328,8 @@ class LocalStore:
                 return
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
+                if not (path.startswith(begin) or begin.startswith(f"{path}/")):
+                    continue
                 status = self._entry_status(entry)
                 if status is None or path == _PRIVATE or not self._is_usable(path):
                     continue
@@ -328,7 +342,7 @@ class LocalStore:
         for path, status in files.items():
             yield _info(path, status, created_ns=births.get(path))
         for path, below in folders.items():
-            yield from self._scan(below, path, recursive=True, above=above)
+            yield from self._scan(below, path, recursive=True, above=above, begin=begin)
 
     def _entry_status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Of what the entry leads to; of the link itself where that leaves the root; None for nothing."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists, ObjectNotFound
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import FolderNews, ObjectInfo
 from driverun.storage.names import portable_path
+from driverun.storage.news import news_by_comparing
 
 _TICK = timedelta(microseconds=1)
 
@@ -107,17 +108,20 @@ class MemoryStore:
         with self._turn:
             return self._find(path, "look at").info
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-        prefix = f"{portable_path(folder)}/" if folder else ""
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
+        top = f"{portable_path(folder)}/" if folder else ""
         with self._turn:
             newest = self._now() - timedelta(seconds=self._listing_lag_s)
             return [
                 stored.info
                 for path, stored in sorted(self._stored.items())
-                if path.startswith(prefix)
-                and (recursive or "/" not in path[len(prefix) :])
+                if path.startswith(top + prefix)
+                and (recursive or "/" not in path[len(top) :])
                 and (stored.info.created_at <= newest or not self._listing_lag_s)
             ]
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return news_by_comparing(self.list(folder), since)
 
     def delete(self, path: str) -> None:
         portable_path(path)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from driverun.clock import Clock
 from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
-from driverun.storage.base import LinkedItem, ObjectInfo, ObjectStore, OpensLinks, People, people_of
+from driverun.storage.base import (
+    FolderNews,
+    LinkedItem,
+    ObjectInfo,
+    ObjectStore,
+    OpensLinks,
+    People,
+    people_of,
+)
 
 if TYPE_CHECKING:
     import tenacity
@@ -114,8 +122,13 @@ class RetryingStore:
     def stat(self, path: str) -> ObjectInfo:
         return self._persist("stat", path, lambda: self._inner.stat(path))
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-        return self._persist("list", folder, lambda: self._inner.list(folder, recursive=recursive))
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
+        return self._persist(
+            "list", folder, lambda: self._inner.list(folder, recursive=recursive, prefix=prefix)
+        )
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return self._persist("news", folder, lambda: self._inner.news(folder, since))
 
     def delete(self, path: str) -> None:
         def attempt() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from driverun.errors import StoreError
-from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of
+from driverun.storage.base import FolderNews, ObjectInfo, ObjectStore, People, people_of
 
 T = TypeVar("T")
 
@@ -133,8 +133,12 @@ class FaultyStore:
     def stat(self, path: str) -> ObjectInfo:
         return self._run("stat", path, lambda: self._inner.stat(path))
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-        return self._run("list", folder, lambda: self._inner.list(folder, recursive=recursive))
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
+        return self._run("list", folder, lambda: self._inner.list(folder, recursive=recursive, prefix=prefix))
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        """Counted, and failed, as a listing: it is one."""
+        return self._run("list", folder, lambda: self._inner.news(folder, since))
 
     def delete(self, path: str) -> None:
         return self._run("delete", path, lambda: self._inner.delete(path))

@@ -48,6 +48,7 @@ CALLS: dict[str, Callable[[ObjectStore, str, Path], object]] = {
     "delete": lambda store, path, _: store.delete(path),
     "ensure_folder": lambda store, path, _: store.ensure_folder(path),
     "list": lambda store, path, _: store.list(path),
+    "news": lambda store, path, _: store.news(path),
 }
 
 
@@ -258,6 +259,68 @@ class ObjectStoreConformance:
         store.ensure_folder("runs/a/results")
         assert paths_of(store.list("runs", recursive=True)) == ["runs/a/results/one"]
 
+    def test_a_listing_by_prefix_holds_what_begins_so(self, store: ObjectStore) -> None:
+        for path in (
+            "a/one.1.claim",
+            "a/one.2.claim",
+            "a/one.10",
+            "a/oneness",
+            "a/two",
+            "a/one.d/deep",
+            "b/one.1",
+        ):
+            store.create(path, b"")
+        assert paths_of(store.list("a", prefix="one.")) == ["a/one.1.claim", "a/one.10", "a/one.2.claim"]
+        assert paths_of(store.list("a", prefix="none")) == []
+        assert paths_of(store.list("none", prefix="one")) == []
+        assert paths_of(store.list("", prefix="a")) == []
+        deep = paths_of(store.list("", prefix="a/one.d", recursive=True))
+        assert deep == ["a/one.d/deep"]
+        store.create("a/one.3", b"")
+        store.delete("a/one.2.claim")
+        assert paths_of(store.list("a", prefix="one.")) == ["a/one.1.claim", "a/one.10", "a/one.3"]
+
+    # News.
+
+    def test_the_first_news_of_a_folder_are_all_that_is_there(self, store: ObjectStore) -> None:
+        assert list(store.news("a").changed) == []
+        for path in ("a/2", "a/1", "a/deep/3", "b"):
+            store.create(path, b"")
+        news = store.news("a")
+        assert news.is_whole
+        assert sorted(paths_of(list(news.changed))) == ["a/1", "a/2"]
+        assert news.gone == frozenset()
+        assert sorted(news.changed, key=lambda info: info.path) == store.list("a")
+
+    def test_later_news_are_what_happened_since(self, store: ObjectStore) -> None:
+        for number in range(5):
+            store.create(f"a/{number}", b"")
+        first = store.news("a")
+        again = store.news("a", first.mark)
+        assert (list(again.changed), again.gone, again.is_whole) == ([], frozenset(), False)
+        replaced = store.replace("a/3", b"other", properties={"beat": "1"})
+        store.delete("a/1")
+        store.create("a/new", b"")
+        store.create("b/new", b"")
+        second = store.news("a", again.mark)
+        assert not second.is_whole
+        assert sorted(paths_of(list(second.changed))) == ["a/3", "a/new"]
+        assert second.gone == {"a/1"}
+        (seen,) = (info for info in second.changed if info.path == "a/3")
+        assert (seen.modified_at, seen.properties) == (replaced.modified_at, replaced.properties)
+        missed = store.news("a", first.mark)  # one that looks more seldom hears of everything all the same
+        assert sorted(paths_of(list(missed.changed))) == ["a/3", "a/new"]
+        assert list(store.news("a", second.mark).changed) == []
+
+    def test_the_news_of_a_folder_that_comes_later_are_whole(self, store: ObjectStore) -> None:
+        store.create("b", b"")
+        mark = store.news("a").mark
+        store.create("a/1", b"")
+        news = store.news("a", mark)
+        assert paths_of(list(news.changed)) == ["a/1"]
+        mark = store.news("a", object()).mark  # a mark of something else
+        assert list(store.news("a", mark).changed) == []
+
     # Deleting.
 
     def test_a_deleted_object_is_gone(self, store: ObjectStore, tmp_path: Path) -> None:
@@ -280,7 +343,7 @@ class ObjectStoreConformance:
 
     @pytest.mark.parametrize(
         ("call", "path"),
-        [(call, path) for call in CALLS for path in REFUSED_PATHS if (call, path) != ("list", "")],
+        [(call, path) for call in CALLS for path in REFUSED_PATHS if path or call not in ("list", "news")],
     )
     def test_a_path_that_cannot_be_is_refused(
         self, store: ObjectStore, tmp_path: Path, call: str, path: str

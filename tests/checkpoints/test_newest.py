@@ -68,8 +68,11 @@ def test_other_files_of_an_attempt_are_no_checkpoints(world: World) -> None:
 
 def test_a_store_that_keeps_no_properties_says_less(world: World) -> None:
     class Plain(MemoryStore):
-        def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
-            return [replace(each, properties=None) for each in super().list(folder, recursive=recursive)]
+        def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
+            return [
+                replace(each, properties=None)
+                for each in super().list(folder, recursive=recursive, prefix=prefix)
+            ]
 
     world.store = Plain(world.clock)
     committer = world.committer(world.claim(1))

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
-from driverun.dispatch.heartbeat import PROPERTY_LIMIT_BYTES, RecordKeeper, record_properties
+from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.errors import ObjectNotFound, TransientStoreError
-from driverun.runs.layout import AttemptKey
-from driverun.runs.record import AttemptState, Record, ResultsRef
+from driverun.runs.heads import read_head
+from driverun.runs.layout import AttemptKey, parse_ledger_name
+from driverun.runs.record import AttemptState, Record
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import START, FakeClock
 from driverun.testing.faulty import FaultyStore, Injection, Moment
@@ -35,7 +35,12 @@ def test_a_heartbeat_says_how_far_it_came(
     assert keeper.beat(step=500, reason="training")
     record = stored(store, key)
     assert (record.step, record.reason, record.beat, record.updated_at) == (500, "training", 1, clock.now())
-    assert store.stat(key.record_file).properties == record_properties(record)
+    listed = store.stat(key.record_file)
+    name = parse_ledger_name(key.record_file)
+    assert name is not None
+    head = read_head(name, listed.properties, listed.size_bytes)
+    assert head is not None
+    assert head.value == record
 
 
 def test_the_outcome_is_the_last_word(keeper: RecordKeeper, store: MemoryStore, key: AttemptKey) -> None:
@@ -119,13 +124,3 @@ def test_many_threads_may_write_and_every_write_counts(
     for thread in threads:
         thread.join()
     assert stored(store, key).beat == 160
-
-
-def test_properties_fit_the_narrowest_store_whatever_the_names(first_record: Records) -> None:
-    long = AttemptKey(run_id="n" * 63 + "-0123456789ab", number=12_345, worker="w" * 32)
-    results = ResultsRef(path=long.results_folder, created_at=START)
-    record = replace(first_record(long), results=results, step=10**12, committed_step=10**12)
-    properties = record_properties(record)
-    assert properties["results_of"] == f"12345.{'w' * 32}/results"
-    assert {"state", "step", "committed_step", "results_at", "lease_s", "beat"} < properties.keys()
-    assert all(len(f"{name}{text}".encode()) <= PROPERTY_LIMIT_BYTES for name, text in properties.items())

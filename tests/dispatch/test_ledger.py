@@ -10,9 +10,12 @@ import pytest
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import TransientStoreError
+from driverun.execution.passing import PassingStore
+from driverun.runs.heads import head_of
 from driverun.runs.layout import AttemptKey, WishKind, run_file, wish_file
 from driverun.runs.record import AttemptState, Claim, Record, RunFile, Wish
 from driverun.runs.state import RunState, derive_state
+from driverun.storage.base import FolderNews
 from driverun.storage.local import LocalStore
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
@@ -22,14 +25,25 @@ RUN = "digits-0123456789ab"
 OTHER = "other-0123456789ab"
 
 
+class Plain(PassingStore):
+    """A store that keeps no properties, as a folder."""
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        news = super().news(folder, since)
+        return replace(news, changed=[replace(info, properties=None) for info in news.changed])
+
+
 class World:
-    """A root, what is written to it, and a ledger that counts what it reads."""
+    """A root, what is written to it, and a ledger that counts what it reads, since no listing shows it heads."""
 
     def __init__(self, store: MemoryStore, clock: FakeClock, make: Callable[[AttemptKey], Record]) -> None:
         self.store, self.clock, self.make = store, clock, make
         self.operations = Counter[str]()
-        counted = FaultyStore(store, on_operation=self.count)
-        self.ledger = Ledger(counted)
+        self.ledger = Ledger(FaultyStore(Plain(store), on_operation=self.count))
+
+    def show_heads(self) -> None:
+        """From now on it is a ledger that begins anew, on a store that keeps properties."""
+        self.ledger = Ledger(FaultyStore(self.store, on_operation=self.count))
 
     def count(self, operation: Operation) -> None:
         if operation.moment is Moment.BEFORE:
@@ -44,7 +58,8 @@ class World:
         wished = Wish(
             run_id=run_id, kind=kind, wish_id=wish_id, wished_at=self.clock.now(), by="me", details=details
         )
-        self.store.create(wish_file(run_id, kind, wish_id), wished.to_bytes())
+        content = wished.to_bytes()
+        self.store.create(wish_file(run_id, kind, wish_id), content, properties=head_of(wished, content))
 
     def keeper(self, key: AttemptKey) -> RecordKeeper:
         keeper = RecordKeeper(self.store, self.clock, self.make(key))
@@ -200,7 +215,7 @@ def test_an_outcome_younger_than_the_listing_waits_for_the_next_one(
                 keeper.finish(AttemptState.FAILED)
             return super().read(path)
 
-    ledger = Ledger(Late(world.store))
+    ledger = Ledger(Late(Plain(world.store)))
     ledger.refresh()
     (claim,) = ledger.runs[RUN].claims
     assert claim.record is None
@@ -250,3 +265,73 @@ def test_a_folder_serves_as_a_ledger_too(
     keeper.finish(AttemptState.INTERRUPTED)
     ledger.refresh()
     assert derive_state(ledger.runs[RUN]).state is RunState.INTERRUPTED
+
+
+def test_a_submission_alone_is_a_run(world: World) -> None:
+    described = {"spec": {"seed": 1}, "code_sha256": "ab", "computed": {"seed": 1}}
+    world.wish(RUN, WishKind.SUBMIT, "s2", **described)
+    world.clock.advance(seconds=5)
+    world.wish(RUN, WishKind.SUBMIT, "s1", **{**described, "spec": {"seed": 1, "priority": 3}})
+    for _ in range(2):
+        world.refresh()
+        run = world.ledger.runs[RUN]
+        assert run.is_complete
+        assert run.created_at == world.store.stat(wish_file(RUN, WishKind.SUBMIT, "s2")).created_at
+        assert run.spec == {"seed": 1, "priority": 3}
+        assert run.run_file is not None
+        assert (run.run_file.name, run.run_file.code_sha256) == ("digits", "ab")
+        world.show_heads()
+    world.refresh()
+    detailed = world.ledger.detailed(RUN)
+    assert detailed is not None
+    assert detailed.run_file is not None
+    assert detailed.run_file.computed == {"seed": 1}
+
+
+def test_where_listings_show_heads_no_content_is_read(
+    world: World, key: AttemptKey, new_claim: Callable[[AttemptKey], Claim]
+) -> None:
+    world.show_heads()
+    world.wish(RUN, WishKind.SUBMIT, "s1", spec={"seed": 1}, code_sha256="ab")
+    new_claim(key)
+    keeper = world.keeper(key)
+    assert world.refresh() == {"list": 1}
+    keeper.beat(step=7, environment={"gpu": "T4", "cores_s": 2.5})
+    assert world.refresh() == {"list": 1}
+    (claim,) = world.ledger.runs[RUN].claims
+    assert claim.record is not None
+    assert (claim.record.step, claim.record.environment) == (7, {"cores_s": 2.5})
+    world.operations.clear()
+    detailed = world.ledger.detailed(RUN)
+    assert detailed is not None
+    assert detailed.claims[0].record == keeper.record
+    assert world.operations == {"read": 2}
+    assert world.ledger.run(RUN) == detailed
+    world.ledger.detailed(RUN)
+    assert world.operations == {"read": 2}
+    keeper.finish(AttemptState.FAILED, reason="it broke")
+    assert world.refresh() == {"list": 1}
+    assert world.state() is RunState.FAILED
+
+
+def test_content_is_read_where_the_head_is_damaged(world: World) -> None:
+    world.wish(RUN, WishKind.SUBMIT, "s1", spec={"seed": 1}, code_sha256="ab")
+    path = wish_file(RUN, WishKind.SUBMIT, "s1")
+    world.store.replace(path, world.store.read(path), properties={"h0": "102rubbish"})
+    world.show_heads()
+    assert world.refresh() == {"list": 1, "read": 1}
+    assert world.ledger.runs[RUN].spec == {"seed": 1}
+
+
+def test_what_was_touched_is_told_by_revision(world: World) -> None:
+    world.submit()
+    world.refresh()
+    before = world.ledger.revision
+    assert world.ledger.touched_since(0) == [RUN]
+    assert world.ledger.touched_since(before) == []
+    world.submit(OTHER)
+    world.refresh()
+    assert world.ledger.touched_since(before) == [OTHER]
+    world.refresh()
+    assert world.ledger.touched_since(before) == [OTHER]
+    assert set(world.ledger.touched_since(0)) == {RUN, OTHER}

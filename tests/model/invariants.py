@@ -15,7 +15,8 @@ from driverun.errors import ObjectNotFound
 from driverun.runs.layout import CHECKPOINT_NAME, AttemptKey, EntryKind, attempt_of_path, parse_ledger_name
 from driverun.runs.record import ResultsRef
 from driverun.runs.state import derive_state
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import FolderNews, ObjectInfo
+from driverun.storage.news import news_by_comparing
 from tests.model.program import RUN
 from tests.model.root import Root, Thing, entry_kind, info_of
 
@@ -131,9 +132,13 @@ class _Seen:
         self._root = root
         self._missing = missing
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         shown = (thing for thing in self._root.inside(folder) if thing not in self._missing)
-        return sorted((info_of(thing) for thing in shown), key=lambda info: info.path)
+        found = sorted((info_of(thing) for thing in shown), key=lambda info: info.path)
+        return [info for info in found if info.path.startswith(f"{folder}/{prefix}")]
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return news_by_comparing(self.list(folder), since)
 
     def stat(self, path: str) -> ObjectInfo:
         if path not in self._root.things:

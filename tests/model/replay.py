@@ -20,7 +20,8 @@ from driverun.errors import ObjectExists, ObjectNotFound, TransientStoreError
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import AttemptKey
 from driverun.runs.ownership import owner_of
-from driverun.storage.base import ObjectInfo
+from driverun.storage.base import FolderNews, ObjectInfo
+from driverun.storage.news import news_by_comparing
 from driverun.storage.retrying import RetryingStore
 from tests.model.program import Job, Over, Phase, Snapshots, Surroundings, go_on
 from tests.model.root import EPOCH, Thing, info_of
@@ -163,9 +164,13 @@ class _Store:
     def stat(self, path: str) -> ObjectInfo:
         return info_of(self._found(self._answers.to(Op(name="stat", path=path)), path).things[0])
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         answer = self._found(self._answers.to(Op(name="list", path=folder)), folder)
-        return [info_of(thing) for thing in answer.things]
+        found = [info_of(thing) for thing in answer.things]
+        return [info for info in found if info.path.startswith(f"{folder}/{prefix}")]
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return news_by_comparing(self.list(folder), since)
 
     def delete(self, path: str) -> None:
         self._found(self._answers.to(Op(name="delete", path=path)), path)

@@ -217,9 +217,9 @@ def test_a_rest_longer_than_the_budget_is_for_the_caller_to_know(
 
 def test_the_budget_is_for_failing_not_for_working(clock: FakeClock) -> None:
     class Slow(MemoryStore):
-        def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+        def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
             clock.advance(seconds=500)
-            return super().list(folder, recursive=recursive)
+            return super().list(folder, recursive=recursive, prefix=prefix)
 
     faulty = FaultyStore(Slow(clock), injections=[Injection(error=lost, moment=Moment.AFTER, times=1)])
     RetryingStore(faulty, clock=clock, random=random.Random(1), budget_s=100.0).list("")

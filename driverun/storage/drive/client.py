@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from googleapiclient.errors import HttpError
@@ -106,6 +107,10 @@ class DriveClient:
         self._pacing = pacing
         self._time = time
 
+    def now(self) -> datetime:
+        """Drive's clock, as far as it was heard of."""
+        return self._time.now()
+
     def get(self, file_id: str) -> RemoteFile:
         """The file, folder or shortcut, as it is now; refused as ABSENT if it is in the trash."""
         request = self._files.get(fileId=file_id, supportsAllDrives=True, fields=ROOT_FIELDS)
@@ -114,12 +119,20 @@ class DriveClient:
             raise DriveRefusal(Kind.ABSENT, "it is in the trash; restore it there if it is wanted")
         return found
 
-    def children(self, folder_ids: Sequence[str], *, folders_only: bool = False) -> Iterator[RemoteFile]:
+    def children(
+        self,
+        folder_ids: Sequence[str],
+        *,
+        folders_only: bool = False,
+        modified_since: datetime | None = None,
+    ) -> Iterator[RemoteFile]:
         """What a listing shows in these folders, at most FOLDERS_A_QUERY; one request for every PAGE files."""
         query = " or ".join(f"{_quoted(folder_id)} in parents" for folder_id in folder_ids)
         query = f"({query}) and trashed = false"
         if folders_only:
             query += f" and mimeType = {_quoted(FOLDER)}"
+        if modified_since is not None:
+            query += f" and modifiedDate >= {_quoted(modified_since.strftime('%Y-%m-%dT%H:%M:%S'))}"
         page_token = None
         while True:
             page = self._call(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from driverun.clock import Clock
 from driverun.errors import IntegrityError, ObjectExists, ObjectNotFound, StoreAccessDenied
-from driverun.storage.base import ObjectInfo, People
+from driverun.storage.base import FolderNews, ObjectInfo, People
 from driverun.storage.drive.client import DriveClient, NewFile
 from driverun.storage.drive.downloads import fetch
 from driverun.storage.drive.errors import DriveRefusal, Kind, answer_of, store_errors, verdict
@@ -228,7 +228,7 @@ class DriveStore:
         with self._errors("look at", path):
             return _info(path, self._fresh(path))
 
-    def list(self, folder: str, *, recursive: bool = False) -> list[ObjectInfo]:
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
         """As the seam says. A folder that was listed before costs one request, which brings all others up to date.
 
         What lies in folders of equal names is there once, the oldest of each name. What no path can name, Google's
@@ -237,8 +237,21 @@ class DriveStore:
         if folder:
             portable_path(folder)
         with self._errors("list", folder):
-            entries = self._tree.entries(folder, recursive=recursive)
+            entries = self._tree.entries(folder, recursive=recursive, prefix=prefix)
         return sorted((_info(path, entry) for path, entry in entries), key=lambda info: info.path)
+
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        """As the seam says, from the feed of changes: one request, however much is in the folder."""
+        if folder:
+            portable_path(folder)
+        with self._errors("list", folder):
+            news = self._tree.news(folder, since)
+        return FolderNews(
+            changed=[_info(path, entry) for path, entry in news.changed],
+            gone=frozenset(news.gone),
+            is_whole=news.is_whole,
+            mark=news.mark,
+        )
 
     def delete(self, path: str) -> None:
         """As the seam says, with all files of that path; of a shortcut, not what it leads to."""

@@ -7,14 +7,17 @@ repeated, in case it had missed something that is older than the feed. What this
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from driverun.clock import Clock
 from driverun.errors import UnsafePath
-from driverun.storage.drive.client import FOLDERS_A_QUERY, DriveClient
+from driverun.storage.drive.client import FOLDERS_A_QUERY, PAGE, DriveClient
 from driverun.storage.drive.errors import DriveRefusal, Kind
 from driverun.storage.drive.remote import FOLDER, RemoteFile, name_key
 from driverun.storage.names import portable_path
@@ -22,6 +25,7 @@ from driverun.storage.names import portable_path
 RELIST_S = 600.0  #: after this, a folder is listed anew in place of a poll
 RELIST_SHARED_S = 60.0  #: in what others own, whose changes the feed may leave out
 TRUSTED_S = 5.0  #: for how long after a poll a folder that was not seen is taken to be missing
+LATE_AT_MOST = timedelta(hours=1)  #: a listing shows what was created so long before it
 _PAGES_A_POLL = 5  # of changes; beyond that a busy account is cheaper to list anew
 _VERIFIED_A_LISTING = 20  # files that a listing leaves out, looked up by id
 
@@ -53,24 +57,87 @@ class FolderRef:
     is_elsewhere: bool  #: it was reached through a shortcut, so it is only read
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeNews:
+    """What became of the files of a folder, as FolderNews has it."""
+
+    changed: list[tuple[str, Entry]]
+    gone: list[str]
+    is_whole: bool
+    mark: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How far somebody has heard of a folder: of each listing that it is made of, up to which event."""
+
+    heard: tuple[tuple[_Listing, int], ...]
+
+
+@dataclass(slots=True, eq=False)
 class _Listing:
     """What is known to lie in a folder, all of it."""
 
     relist_s: float  #: monotonic; when it is due to be listed anew
     ids: set[str] = field(default_factory=set)
     by_name: dict[str, set[str]] = field(default_factory=dict)
+    shortcuts: set[str] = field(default_factory=set)
+    pages: int = 1  #: requests that it takes to list it; the more there are, the more seldom that is done
+    #: When it was listed first, by Drive's clock, if it is large, and what is older than the feed may have been
+    #: invisible then. None once that was seen to.
+    unsettled_at: datetime | None = None
+    events: int = 0
+    #: The titles to which something happened, with the number of the newest event; the newest come last.
+    touched: dict[str, int] = field(default_factory=dict)
+    _in_order: list[str] | None = None  # the keys of `by_name`, once somebody has asked for a prefix
 
     def add(self, file: RemoteFile) -> None:
+        self._touch(file)
         self.ids.add(file.file_id)
-        self.by_name.setdefault(name_key(file.title), set()).add(file.file_id)
+        if file.is_shortcut:
+            self.shortcuts.add(file.file_id)
+        key = name_key(file.title)
+        if key not in self.by_name:
+            self.by_name[key] = set()
+            if self._in_order is not None:
+                bisect.insort(self._in_order, key)
+        self.by_name[key].add(file.file_id)
 
     def remove(self, file: RemoteFile) -> None:
+        self._touch(file)
         self.ids.discard(file.file_id)
-        alike = self.by_name.get(name_key(file.title), set())
+        self.shortcuts.discard(file.file_id)
+        key = name_key(file.title)
+        alike = self.by_name.get(key, set())
         alike.discard(file.file_id)
-        if not alike:
-            self.by_name.pop(name_key(file.title), None)
+        if not alike and self.by_name.pop(key, None) is not None and self._in_order is not None:
+            del self._in_order[bisect.bisect_left(self._in_order, key)]
+
+    def ids_beginning(self, prefix: str) -> list[str]:
+        """Of the files whose names begin so."""
+        if self._in_order is None:
+            self._in_order = sorted(self.by_name)
+        begin = name_key(prefix)
+        found: list[str] = []
+        for key in itertools.islice(self._in_order, bisect.bisect_left(self._in_order, begin), None):
+            if not key.startswith(begin):
+                break
+            found += self.by_name[key]
+        return found
+
+    def titles_since(self, event: int) -> list[str]:
+        """To which something happened after that event."""
+        found = []
+        for title in reversed(self.touched):
+            if self.touched[title] <= event:
+                break
+            found.append(title)
+        return found
+
+    def _touch(self, file: RemoteFile) -> None:
+        self.events += 1
+        self.touched.pop(file.title, None)
+        self.touched[file.title] = self.events
 
 
 class NameTaken(Exception):
@@ -149,21 +216,64 @@ class RemoteTree:
             alike = self._named(folders, name)
             return min(alike, key=lambda file: file.age_rank) if alike else None
 
-    def entries(self, folder: str, *, recursive: bool) -> list[tuple[str, Entry]]:
-        """The files in the folder, with their paths. One request where the folders are known already."""
+    def entries(self, folder: str, *, recursive: bool, prefix: str = "") -> list[tuple[str, Entry]]:
+        """The files in the folder, with their paths. One request where the folders are known already.
+
+        Args:
+            prefix: of what is wanted, below the folder.
+        """
         with self._turn:
-            if not self._begin() and not (self._relist_due(folder, recursive=recursive) and not recursive):
-                self._poll(self._shared_s)
+            self._hear(folder, recursive=recursive)
+            if prefix and not recursive:
+                refs = self._folders(folder)
+                self._ensure_listed(refs)
+                return self._gathered(folder, refs, lambda listing: listing.ids_beginning(prefix), prefix)
             found: list[tuple[str, Entry]] = []
+            wanted = f"{folder}/{prefix}" if folder else prefix
             level = [(folder, self._folders(folder), frozenset[str]())]
             while level:
                 self._ensure_listed([ref for _, refs, _ in level for ref in refs])
                 level = [
                     below
-                    for prefix, refs, above in level
-                    for below in self._collect(prefix, refs, above, found, recursive=recursive)
+                    for top, refs, above in level
+                    for below in self._collect(top, refs, above, found, recursive=recursive)
                 ]
-            return found
+            return [each for each in found if each[0].startswith(wanted)] if prefix else found
+
+    def news(self, folder: str, since: object) -> TreeNews:
+        """What became of the files of the folder since the look that gave the mark `since`."""
+        with self._turn:
+            self._hear(folder, recursive=False)
+            refs = self._folders(folder)
+            self._ensure_listed(refs)
+            with self._state:
+                listings = [self._listings[ref.folder_id] for ref in refs if ref.folder_id in self._listings]
+                mark = _Mark(tuple((listing, listing.events) for listing in listings))
+                heard = dict(since.heard) if isinstance(since, _Mark) else {}
+                # What happens to the target of a shortcut is no event of the folder that it lies in.
+                is_whole = (
+                    not isinstance(since, _Mark)
+                    or heard.keys() != set(listings)
+                    or any(listing.shortcuts for listing in listings)
+                )
+                titles = set[str]()
+                for listing in () if is_whole else listings:
+                    titles.update(listing.titles_since(heard[listing]))
+            if is_whole:
+                every = self._gathered(folder, refs, lambda listing: listing.ids)
+                return TreeNews(changed=every, gone=[], is_whole=True, mark=mark)
+            keys = {name_key(title) for title in titles}
+            changed = self._gathered(
+                folder, refs, lambda listing: [i for key in keys for i in listing.by_name.get(key, ())]
+            )
+            start = f"{folder}/" if folder else ""
+            gone = {f"{start}{title}" for title in titles} - {path for path, _ in changed}
+            return TreeNews(changed=changed, gone=sorted(gone), is_whole=False, mark=mark)
+
+    def _hear(self, folder: str, *, recursive: bool) -> None:
+        """Bring what is known of the folder up to date: a poll of the changes, or a listing that is due."""
+        if not self._begin() and not (self._relist_due(folder, recursive=recursive) and not recursive):
+            self._poll(self._shared_s)
 
     def refresh(self, max_age_s: float) -> None:
         """Poll the changes, unless that was done within the last `max_age_s`."""
@@ -333,34 +443,57 @@ class RemoteTree:
         above = above | {ref.folder_id for ref in refs}
         for ref in refs:
             for file in self._in(ref):
-                if not self._is_usable(file):
+                entry = self._entry_of(file, with_folders=recursive)
+                if entry is None:
                     continue
-                content = self.content_of(file) if recursive or file.target_type != FOLDER else None
-                if content is None:
-                    continue
-                if content.is_folder:
-                    if content.file_id not in above:  # a shortcut to a folder above it would never end
+                if entry.content.is_folder:
+                    if entry.content.file_id not in above:  # a shortcut to a folder above it would never end
                         is_elsewhere = ref.is_elsewhere or file.is_shortcut
                         beneath.setdefault(file.title, []).append(
-                            FolderRef(folder_id=content.file_id, is_elsewhere=is_elsewhere)
+                            FolderRef(folder_id=entry.content.file_id, is_elsewhere=is_elsewhere)
                         )
-                elif content.is_google_document:
-                    self._tell(f"{file.title} is a Google document, which has no bytes; it is passed over")
                 else:
-                    known = by_name.get(file.title)
-                    if known is None or file.age_rank < known.file.age_rank:
-                        by_name[file.title] = Entry(file=file, content=content)
+                    _keep_oldest(by_name, entry)
         start = f"{prefix}/" if prefix else ""
         found += [(f"{start}{name}", entry) for name, entry in by_name.items()]
         if recursive:
             for name, folders in beneath.items():
                 yield f"{start}{name}", folders, above
 
-    def _in(self, ref: FolderRef) -> list[RemoteFile]:
-        """What is known to lie in the folder."""
+    def _gathered(
+        self,
+        folder: str,
+        refs: Sequence[FolderRef],
+        which: Callable[[_Listing], Iterable[str]],
+        prefix: str = "",
+    ) -> list[tuple[str, Entry]]:
+        """Those files of one folder whose ids `which` takes from its listings, and whose names begin so."""
+        by_name: dict[str, Entry] = {}
+        for ref in refs:
+            for file in self._in(ref, which):
+                entry = self._entry_of(file, with_folders=False)
+                if entry is not None and not entry.content.is_folder and file.title.startswith(prefix):
+                    _keep_oldest(by_name, entry)
+        start = f"{folder}/" if folder else ""
+        return [(f"{start}{name}", entry) for name, entry in by_name.items()]
+
+    def _entry_of(self, file: RemoteFile, *, with_folders: bool) -> Entry | None:
+        """What a listing shows of the file; None for what no path can name, and what cannot be read."""
+        if not self._is_usable(file):
+            return None
+        content = self.content_of(file) if with_folders or file.target_type != FOLDER else None
+        if content is not None and content.is_google_document:
+            self._tell(f"{file.title} is a Google document, which has no bytes; it is passed over")
+            return None
+        return Entry(file=file, content=content) if content is not None else None
+
+    def _in(
+        self, ref: FolderRef, which: Callable[[_Listing], Iterable[str]] = lambda listing: listing.ids
+    ) -> list[RemoteFile]:
+        """What is known to lie in the folder, of that what `which` takes."""
         with self._state:
             listing = self._listings.get(ref.folder_id)
-            return [self._files[file_id] for file_id in listing.ids] if listing is not None else []
+            return [self._files[file_id] for file_id in which(listing)] if listing is not None else []
 
     def _is_usable(self, file: RemoteFile) -> bool:
         try:
@@ -488,9 +621,31 @@ class RemoteTree:
             ]
             below = [file for ref in refs if recursive for file in self._in(ref)]
             refs = [FolderRef(folder_id=f.file_id, is_elsewhere=False) for f in below if f.is_folder]
-        if due:
-            self._list(due[:FOLDERS_A_QUERY])
+        large = {each: at for each in due if (at := self._listings[each].unsettled_at) is not None}
+        for folder_id, listed_at in large.items():
+            self._list_what_is_late(folder_id, listed_at)
+        if small := [folder_id for folder_id in due if folder_id not in large]:
+            self._list(small[:FOLDERS_A_QUERY])
         return bool(due)
+
+    def _list_what_is_late(self, folder_id: str, listed_at: datetime) -> None:
+        """List what has come to a large folder since shortly before it was listed first: a page in place of many.
+
+        What was moved there, or has a time of its own because another program synchronised it, has to wait until
+        all of the folder is listed again.
+        """
+        listing = self._listings[folder_id]
+        try:
+            late = list(self._client.children([folder_id], modified_since=listed_at - LATE_AT_MOST))
+        except DriveRefusal as exc:
+            if exc.kind is not Kind.ABSENT:
+                raise
+            self._list([folder_id])  # it finds out what has become of the folder
+            return
+        for file in late:
+            self._apply(file)
+        listing.unsettled_at = None
+        listing.relist_s = self._clock.monotonic() + self._relist_s * listing.pages
 
     def _ensure_listed(self, folders: Iterable[FolderRef]) -> None:
         missing = [ref.folder_id for ref in folders if ref.folder_id not in self._listings]
@@ -500,7 +655,7 @@ class RemoteTree:
     def _list(self, folder_ids: Sequence[str]) -> None:
         """List these folders, and take over what is new; what a known folder's listing leaves out is looked up."""
         folder_ids = list(dict.fromkeys(folder_ids))
-        now_s = self._clock.monotonic()
+        now_s, now = self._clock.monotonic(), self._client.now()
         try:
             found = list(self._client.children(folder_ids))
         except DriveRefusal as exc:
@@ -519,15 +674,21 @@ class RemoteTree:
                 self._list([folder_id])
             return
         missed: list[str] = []
+        pages = max(1, -(-len(found) // PAGE)) if len(folder_ids) == 1 else 1
         with self._state:
             for folder_id in folder_ids:
                 known = self._listings.get(folder_id)
                 if known is None:
                     # Listed once more when all that is older than the feed must have become visible.
                     first_s = self._lag_s if self._lag_s > 0 else self._relist_s
-                    self._listings[folder_id] = _Listing(relist_s=now_s + first_s)
+                    self._listings[folder_id] = _Listing(
+                        relist_s=now_s + first_s,
+                        pages=pages,
+                        unsettled_at=now if pages > 1 and self._lag_s > 0 else None,
+                    )
                 else:
-                    known.relist_s = now_s + self._relist_s
+                    known.pages = pages
+                    known.relist_s = now_s + self._relist_s * pages
                     missed += known.ids
         for file in found:
             if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
@@ -561,6 +722,8 @@ class RemoteTree:
                 self._drop(file.file_id)
                 return
             places = [parent for parent in file.parents if parent in self._listings]
+            if known == file and all(file.file_id in self._listings[place].ids for place in places):
+                return
             if known is not None:
                 self._unlink(known)
             if places:
@@ -594,3 +757,9 @@ class RemoteTree:
         if message not in self._told:
             self._told.add(message)
             _log.warning("%s", message)
+
+
+def _keep_oldest(by_name: dict[str, Entry], entry: Entry) -> None:
+    known = by_name.get(entry.file.title)
+    if known is None or entry.file.age_rank < known.file.age_rank:
+        by_name[entry.file.title] = entry
