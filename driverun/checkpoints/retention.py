@@ -26,7 +26,7 @@ from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import AttemptKey
 from driverun.runs.state import manifest_counts
 from driverun.spool.snapshot import SnapshotKind
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import TICK_S, ObjectInfo, ObjectStore
 
 _PACK_NAME = re.compile(r"pack-([0-9a-f]{64})")
 _MORE_IS_BETTER = re.compile(r"acc|auc|precision|recall|f1|fbeta|fmeasure|iou|dice|r2|bleu")
@@ -163,6 +163,8 @@ class Retention:
         self._still_ours = still_ours
         self._clock = clock
         self._grace_s = max(lease_s, store.listing_lag_s)
+        # A claim of the manifest's own tick undoes it; without a lag, each object has a time of its own.
+        self._settle_s = store.listing_lag_s + TICK_S if store.listing_lag_s else 0.0
         self._manifests: dict[str, CheckpointManifest] = {}  # of older attempts, by path
         self._condemned_s: dict[str, float] = {}  # packs without a manifest: seen first when, monotonic
         self._committed_s: dict[str, float] = {}  # our manifests: seen first when, monotonic
@@ -205,7 +207,7 @@ class Retention:
     def _is_settled(self, path: str) -> bool:
         """Will the look before the first delete show every claim that is older than our manifest at `path`?"""
         since_s = self._committed_s.get(path)
-        return since_s is not None and self._clock.monotonic() - since_s >= self._store.listing_lag_s
+        return since_s is not None and self._clock.monotonic() - since_s >= self._settle_s
 
     def _pass(self, sweep: _Sweep, claims: Collection[ClaimEvidence], resume_after: int) -> None:
         folders = self._list(claims)

@@ -12,9 +12,7 @@ from driverun.runs.heads import head_of
 from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, entries_of, parse_ledger_name
 from driverun.runs.ownership import owner_of
 from driverun.runs.record import Claim, ProcessId
-from driverun.storage.base import ObjectInfo, ObjectStore
-
-TICK_S = 0.05  #: longer than a tick of any store's clock
+from driverun.storage.base import TICK_S, ObjectInfo, ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +30,11 @@ class WonClaim:
 
 
 def settle_seconds(store: ObjectStore, settle_s: float = 0.0) -> float:
-    """How long to wait until a listing shows everything that is older than this moment, in seconds."""
-    return max(settle_s, store.listing_lag_s, TICK_S)
+    """How long to wait until a listing shows everything that is not younger than this moment, in seconds.
+
+    A tick more than the lag: what appears in the same tick has the same time, and its id may be the lesser one.
+    """
+    return max(settle_s, store.listing_lag_s) + TICK_S
 
 
 def claim_run(

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from driverun.errors import UnsafePath
 
 MOST_PATIENCE_S = 30.0
+TICK_S = 0.05  #: longer than a tick of any store's clock, in which two objects may get the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

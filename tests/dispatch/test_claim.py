@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from driverun.dispatch.claim import TICK_S, check_owner, claim_run, known_claims
+from driverun.dispatch.claim import check_owner, claim_run, known_claims
 from driverun.dispatch.results import confirmed_results, earlier_results
 from driverun.errors import LostOwnership, TransientStoreError
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import AttemptKey
 from driverun.runs.record import Claim, ProcessId, ResultsRef
-from driverun.storage.base import ObjectStore
+from driverun.storage.base import TICK_S, ObjectStore
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.testing.faulty import FaultyStore, Injection, Moment, Operation
@@ -35,13 +35,13 @@ def test_the_first_claim_wins_and_settles_before_it_is_sure(store: MemoryStore, 
     assert won.key == named(1, "anna")
     assert [claim.key for claim in won.claims] == [won.key]
     assert Claim.from_bytes(store.read(won.key.claim_file)) == won.claim
-    assert clock.sleeps == [5]
+    assert clock.sleeps == [5 + TICK_S]
 
 
 def test_a_claim_settles_for_the_listing_lag_at_least(clock: FakeClock) -> None:
     claim_run(MemoryStore(clock, listing_lag_s=30), RUN, NOTHING, "anna", process("anna"), clock, settle_s=5)
     claim_run(MemoryStore(clock), RUN, NOTHING, "anna", process("anna"), clock)
-    assert clock.sleeps == [30, TICK_S]
+    assert clock.sleeps == [30 + TICK_S, TICK_S], "a claim of the same tick may have the lesser id"
 
 
 def test_the_next_attempt_has_the_next_number(
@@ -169,7 +169,7 @@ def test_results_are_confirmed_once_every_older_claim_can_be_seen(clock: FakeClo
     made = store.create(won.key.results_manifest, b"{}")
     results = confirmed_results(store, clock, won.key, made.created_at, won.claims)
     assert results == ResultsRef(path=won.key.results_folder, created_at=made.created_at)
-    assert clock.sleeps == [30, 30]
+    assert clock.sleeps == [30 + TICK_S] * 2
 
 
 def test_at_every_interleaving_of_a_taker_and_a_finisher_both_mean_the_same_results(clock: FakeClock) -> None:

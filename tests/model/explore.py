@@ -25,6 +25,7 @@ from tests.model.program import RUN, Job, Looking, Snapshots, Won
 from tests.model.replay import DONE, EXISTS, LOST, MISSING, Answer, Minds, Node, Op, thing_aside
 from tests.model.root import EPOCH, Root, Thing, entry_kind, is_order
 
+WAITS = ("sleep", "settle")  #: for the listing lag; and a tick longer
 HOURS = {"a": timedelta(hours=5), "b": timedelta(hours=-7), "c": timedelta(hours=1)}
 
 
@@ -202,8 +203,15 @@ class Explorer:
             for missing in self._unseen(root, proc.node, path):
                 said = f", without {', '.join(missing)}" if missing else ""
                 yield f"lists {path}{said}", _listing(root, proc.node, path, missing), root, budget
-        elif op.name == "sleep":
-            yield "has waited for the listing lag", DONE, root.aged(proc.waits_for, proc.settles), budget
+        elif op.name in WAITS:
+            old = proc.waits_for
+            if op.name == "settle":
+                old += tuple(
+                    thing.path
+                    for thing in root.ledger
+                    if is_order(thing.path) and thing.created <= proc.settles
+                )
+            yield "has waited for the listing lag", DONE, root.aged(old, proc.settles), budget
         elif op.name == "create":
             if path in root.things:
                 yield f"creates {path}: taken", EXISTS, root, budget
@@ -270,7 +278,7 @@ class Explorer:
             )
         except Violation as exc:
             raise _Broken(str(exc), label) from exc
-        sleeps = node.op is not None and node.op.name == "sleep"
+        sleeps = node.op is not None and node.op.name in WAITS
         proc = Proc(node, root.fresh() if sleeps else (), root.tick if sleeps else 0)
         procs = _with(state.procs, index, proc)
         if root is not before:

@@ -246,7 +246,7 @@ def check_note(root: Root, what: str, begun: frozenset[AttemptKey]) -> frozenset
             assert resumed is not None
             if resumed.number <= after:
                 raise Violation(f"{by} resumes from {path}, though a person asked for a fresh start")
-        newest = newest_checkpoint(root, after=after)
+        newest = newest_checkpoint(root, after=max(after, fresh_start_after(root)))
         owner = owner_on(root)
         if newest is not None and str(owner) == by and (manifest is None or _step(path) < _step(newest.path)):
             raise Violation(f"{by} goes on from {path or 'the beginning'}, and {newest.path} is there")

@@ -24,7 +24,7 @@ from driverun.dispatch import results as making_sure
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.takeover import state_before
-from driverun.errors import LostOwnership
+from driverun.errors import LostOwnership, ObjectNotFound
 from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.passing import PassingStore
 from driverun.runs.evidence import ClaimEvidence, RunEvidence
@@ -301,6 +301,8 @@ def _train(phase: Training, here: Surroundings) -> Phase:
     except LostOwnership:
         here.note("lost", str(key))
         return again
+    except ObjectNotFound:  # while it tried again, somebody who owns the run has tidied what it had made
+        return phase
     if watch.cancel_requested:
         keeper.finish(AttemptState.CANCELLED)
         return again

@@ -34,7 +34,7 @@ TRAINING_S = 300.0  #: from one snapshot to the next: longer than any lease
 class Op:
     """What a worker is about to do."""
 
-    name: str  #: of the store's method, or "sleep", "note"
+    name: str  #: of the store's method, or "settle", "sleep", "nap", "note"
     path: str = ""
     content: bytes = b""
     sha256: str = ""
@@ -126,7 +126,10 @@ class _Clock:
     def sleep(self, seconds: float) -> None:
         self._elapsed_s += max(0.0, seconds)
         if self._answers is not None:
-            self._answers.to(Op(name="sleep" if seconds >= LAG_S else "nap"))
+            if seconds > LAG_S:
+                self._answers.to(Op(name="settle"))
+            else:
+                self._answers.to(Op(name="sleep" if seconds == LAG_S else "nap"))
 
     def train(self) -> None:
         """From one snapshot to the next."""
