@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -57,6 +57,7 @@ from driverun.spool.masking import Masker
 from driverun.spool.request import TrainingRequest
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.code import unpack_code
+from driverun.transfer.given import GivenResults, bring_given
 from driverun.transfer.packing import Packer
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.progress import Progress as Transferred
@@ -99,7 +100,14 @@ class Attempt:
     """Carries one won claim to its end. `run` is called once."""
 
     def __init__(
-        self, context: WorkerContext, won: WonClaim, *, run_file: RunFile, spec: JobSpec, derived: Derived
+        self,
+        context: WorkerContext,
+        won: WonClaim,
+        *,
+        run_file: RunFile,
+        spec: JobSpec,
+        derived: Derived,
+        given: Sequence[GivenResults] = (),
     ) -> None:
         self._gathered = context.secrets.gather(spec.secrets)
         self._masker = masker = Masker(self._gathered.values)
@@ -116,6 +124,7 @@ class Attempt:
         self._run_file = run_file
         self._spec = spec
         self._derived = derived
+        self._given = given
         self._code_sha256 = derived.code_sha256 or run_file.code_sha256
         self._watch = OwnershipWatch(self._store, self._key, won.claims)
         now = self._clock.now()
@@ -328,6 +337,11 @@ class Attempt:
         say = self._say_while_at_work
         code_files = unpack_code(self._store, self._code_sha256, folders.work)
         data: dict[str, str] = {}
+        for given in self._given:
+            self._doing = f"bringing the results of {given.run_id}"
+            on_progress = partial(self._on_progress, self._context.progress_of(given.run_id))
+            place = folders.work / "data"
+            data.update(bring_given(self._store, given, place, on_progress, clock=self._clock))
         for source in self._spec.data:
             self._doing = f"bringing data: {source.source}"
             tell = self._context.progress_of(source.source)

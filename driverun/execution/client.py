@@ -18,7 +18,7 @@ from driverun.dispatch.choose import priority_of
 from driverun.dispatch.lacks import Lack, Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
-from driverun.errors import ObjectNotFound, RunNotFound, UsageError
+from driverun.errors import ObjectNotFound, RunNotFound, SpecError, UsageError
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import (
     Discovery,
@@ -29,7 +29,7 @@ from driverun.execution.intake import (
     local_job,
     make_wish,
     named_job,
-    submit_job,
+    submit_in_order,
     syntax_warning,
 )
 from driverun.report.curves import Curves, read_curves
@@ -43,6 +43,7 @@ from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import Accelerator, JobSpec
+from driverun.spec.order import head_of, order_faults
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spec.units import format_size
 from driverun.spool.outputs import differs_by_the_clock
@@ -103,10 +104,21 @@ class Client:
             SpecError: the params cannot be set.
         """
         self._ledger.refresh()
-        return submit_job(
+        heads = {job.name: head_of(job.spec, file=job.file_on_root, text=job.text)}
+        if job.spec.after:  # only then the others matter
+            heads = {
+                **_Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by).heads(),
+                **heads,
+            }
+            faults = order_faults(heads).get(job.name)
+            if faults:
+                raise SpecError(faults)
+        return submit_in_order(
             self._store,
             self._ledger,
             job,
+            heads=heads,
+            load=lambda name: job_on_root(self._store, name),
             overrides=params or {},
             again=again,
             clock=self._clock,

@@ -22,6 +22,7 @@ from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
 from driverun.spec.matrix import Point, sweep_id_of
 from driverun.spec.model import EntrypointKind, JobSpec
 from driverun.spec.notebook import notebook_fault
+from driverun.spec.order import JobHead, head_of, order_faults, order_of
 from driverun.spec.parser import (
     check_code,
     parse_job,
@@ -53,6 +54,11 @@ class Job:
     def sha256(self) -> str:
         """Digest of all that a person wrote, operating settings included."""
         return hashlib.sha256(self.text + self.files.code_sha256.encode()).hexdigest()
+
+    @property
+    def file_on_root(self) -> str:
+        """Where its job file is on the root, or will be once it is there."""
+        return f"{JOBS}/{self.name}/{JOB_FILE}" if self.only is None else f"{JOBS}/{self.job_file}"
 
 
 def local_job(path: Path) -> Job:
@@ -203,6 +209,60 @@ def submit_job(
     return Submission(runs=tuple(runs), sweep=sweep)
 
 
+def submit_in_order(
+    store: ObjectStore,
+    ledger: Ledger,
+    job: Job,
+    *,
+    heads: Mapping[str, JobHead],
+    load: Callable[[str], Job],
+    overrides: Mapping[str, Any],
+    again: bool,
+    clock: Clock,
+    by: str,
+) -> Submission:
+    """As `submit_job`, with the runs of the jobs that come before it, which are made where there are none yet.
+
+    Args:
+        heads: all jobs of the root, this one among them under its name; `order_faults` found nothing wrong with it.
+        load: gives the job at a key of `heads`, as it is on the root.
+    """
+    runs_of: dict[str, str | list[str]] = {}
+
+    def given(spec: JobSpec) -> After:
+        return {name: runs_of[name] for name in spec.after}
+
+    for key in order_of(job.name, heads)[:-1]:
+        before = load(key)
+        runs_of[before.spec.name] = _runs_made(
+            store, ledger, before, after=given(before.spec), clock=clock, by=by
+        )
+    after = given(job.spec)
+    return submit_job(store, ledger, job, overrides=overrides, again=again, clock=clock, by=by, after=after)
+
+
+def _runs_made(
+    store: ObjectStore, ledger: Ledger, job: Job, *, after: After, clock: Clock, by: str
+) -> str | list[str]:
+    """The run of a job as it is now, made if it is not there yet; of one with a matrix, those of all points."""
+    retried = _retried_with(ledger, job.sha256) if job.spec.matrix is None else None
+    if retried is not None:
+        return retried
+    submitted = submit_job(store, ledger, job, overrides={}, again=False, clock=clock, by=by, after=after)
+    return [run.run_id for run in submitted.runs] if job.spec.matrix is not None else submitted.run_id
+
+
+def _retried_with(ledger: Ledger, job_sha256: str) -> str | None:
+    """The run that took the job's present code over when a person asked to retry it; the newest of several."""
+    found = [
+        (wish.order, run_id)
+        for run_id, evidence in ledger.runs.items()
+        if (wish := evidence.newest_wish(WishKind.RETRY)) is not None
+        and wish.details.get("job_sha256") == job_sha256
+    ]
+    return max(found)[1] if found else None
+
+
 def _run_of(spec: JobSpec, ledger: Ledger, *, code_sha256: str, again: bool, after: After | None) -> RunFile:
     """The run that computes this; with `again`, the first of the same that is not there yet."""
     repeat = 0
@@ -286,9 +346,9 @@ def _grouped(listing: list[ObjectInfo]) -> dict[str, list[ObjectInfo]]:
     for info, path in inside:
         name, slash, rest = path.partition("/")
         if slash and rest == JOB_FILE:
-            jobs[name] = [each for each, p in inside if p.startswith(f"{name}/")]
+            jobs.setdefault(name, []).extend(each for each, p in inside if p.startswith(f"{name}/"))
         elif not slash and name.endswith(".yaml"):
-            jobs[name.removesuffix(".yaml")] = [info, *lone]
+            jobs.setdefault(name.removesuffix(".yaml"), []).extend([info, *lone])
     return jobs
 
 
@@ -337,7 +397,13 @@ class Discovery:
         self._clock = clock
         self._by = by
         self._wants = wants
-        self._done: dict[str, object] = {}  # name -> what its files looked like when it was dealt with
+        self._looks: dict[str, object] = {}  # name -> what its files looked like when they were read
+        self._heads: dict[str, JobHead] = {}
+        self._sha256: dict[str, str] = {}  # of the jobs that are sound by themselves
+        self._faulty: dict[str, InvalidJob] = {}  # those that are not
+        self._made: set[object] = (
+            set()
+        )  # digests of jobs whose runs this has made: a listing may not show them yet
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
 
     def look(self, ledger: Ledger) -> tuple[list[str], float | None]:
@@ -346,37 +412,84 @@ class Discovery:
         soonest: float | None = None
         now = self._store.now()
         jobs = _grouped(self._store.list(JOBS, recursive=True))
-        for name in self.invalid.keys() - jobs.keys():
-            del self.invalid[name]
-        known = _known_jobs(ledger)
-        for name, files in sorted(jobs.items()):
-            if not self._wants(name):
+        read = self._read(jobs)
+        self.invalid = {name: job for name, job in self._judged().items() if self._wants(name)}
+        known = _known_jobs(ledger) | self._made
+        for name in sorted(jobs):
+            if not self._wants(name) or name in self.invalid or self._sha256[name] in known:
                 continue
-            looks = tuple(sorted((info.path, info.modified_at, info.size_bytes) for info in files))
-            if self._done.get(name) == looks:
+            files = [info for each in order_of(name, self._heads) for info in jobs[each]]
+            rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
+            if rest_s > 0:
+                soonest = rest_s if soonest is None else min(soonest, rest_s)
                 continue
-            job = self._parsed(name)
-            if job is not None and job.sha256 not in known:
-                rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
-                if rest_s > 0:
-                    soonest = rest_s if soonest is None else min(soonest, rest_s)
-                    continue
-                submitted = submit_job(
-                    self._store, ledger, job, overrides={}, again=False, clock=self._clock, by=self._by
-                )
-                made += [run.run_id for run in submitted.runs]
-            self._done[name] = looks
+            job = read.get(name) or self._parsed(name)
+            if job is None:
+                continue  # it has just changed
+            submitted = submit_in_order(
+                self._store,
+                ledger,
+                job,
+                heads=self._heads,
+                load=lambda other: read.get(other) or job_on_root(self._store, other),
+                overrides={},
+                again=False,
+                clock=self._clock,
+                by=self._by,
+            )
+            self._made.add(job.sha256)
+            made += [run.run_id for run in submitted.runs]
         return made, soonest
+
+    def heads(self) -> Mapping[str, JobHead]:
+        """Every job of the root as other jobs see it, by the name of its folder or file."""
+        self._read(_grouped(self._store.list(JOBS, recursive=True)))
+        return self._heads
+
+    def _read(self, jobs: Mapping[str, list[ObjectInfo]]) -> dict[str, Job]:
+        """Parse what is new or has changed; gives those that are sound by themselves."""
+        for name in self._looks.keys() - jobs.keys():
+            self._forget(name)
+        read: dict[str, Job] = {}
+        for name, files in sorted(jobs.items()):
+            looks = tuple(sorted((info.path, info.modified_at, info.size_bytes) for info in files))
+            if self._looks.get(name) == looks:
+                continue
+            self._forget(name)
+            job = self._parsed(name)
+            self._looks[name] = looks
+            if job is not None:
+                read[name] = job
+            if {f"{JOBS}/{name}/{JOB_FILE}", f"{JOBS}/{name}.yaml"} <= {info.path for info in files}:
+                beside = JobHead(file=f"{JOBS}/{name}.yaml", name=self._heads[name].name)
+                self._heads[f"{name}.yaml"] = beside
+        return read
+
+    def _forget(self, name: str) -> None:
+        for kept in (self._looks, self._sha256, self._faulty, self._heads):
+            kept.pop(name, None)
+        self._heads.pop(f"{name}.yaml", None)
+
+    def _judged(self) -> dict[str, InvalidJob]:
+        """The jobs that cannot become runs: by themselves, or beside the others."""
+        invalid = dict(self._faulty)
+        for name, faults in order_faults(self._heads).items():
+            own = invalid[name].faults if name in invalid else ()
+            invalid[name] = InvalidJob(name=name, faults=(*own, *faults))
+        return invalid
 
     def _parsed(self, name: str) -> Job | None:
         try:
             job = job_on_root(self._store, name)
         except SpecError as exc:
-            self.invalid[name] = InvalidJob(name=name, faults=exc.faults)
-            return None
+            faults = exc.faults
         except (UsageError, IntegrityError, ObjectNotFound) as exc:
-            fault = Fault(file=f"{JOBS}/{name}", line=None, field="", message=str(exc))
-            self.invalid[name] = InvalidJob(name=name, faults=(fault,))
-            return None
-        self.invalid.pop(name, None)
-        return job
+            faults = (Fault(file=f"{JOBS}/{name}", line=None, field="", message=str(exc)),)
+        else:
+            self._heads[name] = head_of(job.spec, file=job.file_on_root, text=job.text)
+            self._sha256[name] = job.sha256
+            return job
+        self._faulty[name] = InvalidJob(name=name, faults=faults)
+        file = faults[0].file if faults else f"{JOBS}/{name}"
+        self._heads[name] = JobHead(file=file, name=name, is_sound=False)
+        return None

@@ -12,7 +12,7 @@ from functools import cache, partial
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
-from driverun.dispatch.lacks import Looked, lacks_of, running_by_sweep
+from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.takeover import state_before
@@ -32,6 +32,7 @@ from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
+from driverun.transfer.given import GivenResults
 from driverun.transfer.sync import missing_sources
 
 LOOK_S = 1.0  #: between two looks while waiting
@@ -483,7 +484,15 @@ class Worker:
             is_cancelled = before.state is RunState.CANCELLED
             state = AttemptState.CANCELLED if is_cancelled else AttemptState.FAILED
             return self._give_up(won.key, state, before.reason)
-        attempt = Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before)
+        given: list[GivenResults] = []
+        for target, other in results_given(evidence):
+            earlier = self._state_of(other)
+            if earlier is None or earlier.results is None:
+                return self._give_up(
+                    won.key, AttemptState.INTERRUPTED, f"comes after {other}: no results yet"
+                )
+            given.append(GivenResults(target=target, run_id=other, folder=earlier.results.path))
+        attempt = Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before, given=given)
         self._attempt = attempt
         try:
             with self._until_deadline():
