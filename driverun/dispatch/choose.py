@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -161,19 +161,22 @@ def next_run(
     *,
     left_s: float = math.inf,
     usual_s: float = FIRST_CHECKPOINT_S,
+    pick: Callable[[Sequence[str]], str] = lambda run_ids: run_ids[0],
 ) -> Choice:
     """The first candidate by priority, then age, that lacks nothing and has the time for a first checkpoint.
 
     Args:
         left_s: until this runtime hands over.
         usual_s: as `too_late` has it.
+        pick: which one to take of those that have the highest priority, in the order of their age.
     """
-    chosen: str | None = None
+    ready: list[Candidate] = []
     waiting: list[Waiting] = []
     for candidate in sorted(candidates, key=lambda run: (-run.priority, run.created_at, run.run_id)):
         lack = waiting_for(candidate, capabilities) or too_late(candidate, left_s, usual_s=usual_s)
         if lack is not None:
             waiting.append(lack)
-        elif chosen is None:
-            chosen = candidate.run_id
+        elif not ready or candidate.priority == ready[0].priority:
+            ready.append(candidate)
+    chosen = pick([candidate.run_id for candidate in ready]) if ready else None
     return Choice(run_id=chosen, waiting=tuple(waiting))

@@ -15,6 +15,7 @@ from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep
 from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
+from driverun.dispatch.spread import Others, pick
 from driverun.dispatch.takeover import state_before
 from driverun.errors import SpecError, TransientStoreError, UsageError
 from driverun.execution.attempt import Attempt
@@ -118,6 +119,8 @@ class Worker:
             str, tuple[float, list[str]]
         ] = {}  # by run: when it was looked for, what was not there
         self._held_back: dict[str, _HeldBack] = {}
+        self._others = Others(context.worker)
+        self._asked = 0  # how often it has asked for a run
         # For the view: each is replaced as a whole, never changed.
         self._seen: tuple[RunView, ...] = ()
         self._attempt: Attempt | None = None
@@ -314,8 +317,16 @@ class Worker:
             candidate = candidate_of(runs[run_id], lacks=lacks)
             if candidate is not None:
                 candidates.append(candidate)
+        others = self._others.count(
+            ((runs[run_id], d) for run_id, d in derived.items() if not d.state.is_over),
+            now_s=self._clock.monotonic(),
+        )
         choice = next_run(
-            candidates, self._context.capabilities, left_s=self._left_s(), usual_s=self._usual_s
+            candidates,
+            self._context.capabilities,
+            left_s=self._left_s(),
+            usual_s=self._usual_s,
+            pick=partial(pick, others=others, worker=self._context.worker, turn=self._asked),
         )
         worked.left = {}
         for waiting in choice.waiting:
@@ -464,6 +475,7 @@ class Worker:
             return None  # it had a sound head only; the next look leaves it alone
         number = evidence.highest_number + 1
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
+        self._asked += 1
         try:
             won = claim_run(self._store, run_id, evidence, context.worker, context.process, self._patient)
         except StopAsked:
