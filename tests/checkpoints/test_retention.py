@@ -440,9 +440,9 @@ def test_a_claim_that_no_listing_shows_yet_costs_no_checkpoint(tmp_path: Path) -
     world.clock.advance(seconds=100)
     world.claim(
         2, "bert"
-    )  # between the last look and the manifest, so that this is the last that nobody counts
+    )  # no look can show it yet, so the next one does not count
     commit(2)
-    world.clock.advance(seconds=59)
+    world.clock.advance(seconds=60)
     assert world.restored_step() == 1
     with pytest.raises(LostOwnership):
         commit(3)
