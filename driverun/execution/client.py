@@ -43,7 +43,7 @@ from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import Accelerator, JobSpec
-from driverun.spec.order import head_of, order_faults
+from driverun.spec.order import job_head, order_faults
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spec.units import format_size
 from driverun.spool.outputs import differs_by_the_clock
@@ -104,7 +104,7 @@ class Client:
             SpecError: the params cannot be set.
         """
         self._ledger.refresh()
-        heads = {job.name: head_of(job.spec, file=job.file_on_root, text=job.text)}
+        heads = {job.name: job_head(job.spec, file=job.file_on_root, text=job.text)}
         if job.spec.after:  # only then the others matter
             heads = {
                 **_Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by).heads(),

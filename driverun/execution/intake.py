@@ -22,7 +22,7 @@ from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
 from driverun.spec.matrix import Point, sweep_id_of
 from driverun.spec.model import EntrypointKind, JobSpec
 from driverun.spec.notebook import notebook_fault
-from driverun.spec.order import JobHead, head_of, order_faults, order_of
+from driverun.spec.order import JobHead, job_head, order_faults, order_of
 from driverun.spec.parser import (
     check_code,
     parse_job,
@@ -486,7 +486,7 @@ class Discovery:
         except (UsageError, IntegrityError, ObjectNotFound) as exc:
             faults = (Fault(file=f"{JOBS}/{name}", line=None, field="", message=str(exc)),)
         else:
-            self._heads[name] = head_of(job.spec, file=job.file_on_root, text=job.text)
+            self._heads[name] = job_head(job.spec, file=job.file_on_root, text=job.text)
             self._sha256[name] = job.sha256
             return job
         self._faulty[name] = InvalidJob(name=name, faults=faults)

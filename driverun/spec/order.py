@@ -24,7 +24,7 @@ class JobHead:
     is_sound: bool = True  #: False: the file is faulty, and its name is that of its folder
 
 
-def head_of(spec: JobSpec, *, file: str, text: bytes) -> JobHead:
+def job_head(spec: JobSpec, *, file: str, text: bytes) -> JobHead:
     """The head of a job.
 
     Args:

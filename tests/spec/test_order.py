@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from driverun.spec.order import JobHead, head_of, order_faults, order_of
+from driverun.spec.order import JobHead, job_head, order_faults, order_of
 from driverun.spec.parser import parse_job
 
 
@@ -53,7 +53,7 @@ def test_a_job_behind_a_cycle_is_told_what_to_mend_however_far_behind_it_is() ->
 def test_an_unknown_job_is_told_with_the_nearest_names() -> None:
     text = b"entrypoint: t.py\nafter:\n  - other\n  - prepair\n"
     spec = parse_job(text, file="jobs/train/job.yaml", default_name="train")
-    jobs = heads(prepare="", other="") | {"train": head_of(spec, file="jobs/train/job.yaml", text=text)}
+    jobs = heads(prepare="", other="") | {"train": job_head(spec, file="jobs/train/job.yaml", text=text)}
     [fault] = order_faults(jobs)["train"]
     assert (fault.line, fault.field) == (4, "after[1]")
     assert "no job prepair under jobs/ of the root; did you mean prepare?" in fault.message
