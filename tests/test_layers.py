@@ -49,6 +49,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli", "cli.*"),
     "rich": ("cli", "cli.*"),
     "tenacity": ("storage.retrying",),
+    "cronsim": ("spec.schedule", "spec.due"),
     "yaml": (
         "spec.*",
         "training.current",

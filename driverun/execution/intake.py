@@ -9,12 +9,14 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
+from driverun.execution.scheduling import DueRun, Schedules, due_details, due_runs
 from driverun.runs.heads import head_of
 from driverun.runs.layout import JOBS, EntryKind, WishKind, wish_file
 from driverun.runs.record import RunFile, Wish
@@ -176,8 +178,9 @@ def submit_job(
     clock: Clock,
     by: str,
     after: After | None = None,
+    due: datetime | None = None,
 ) -> Submission:
-    """Make the runs that compute this job. The ledger must be fresh.
+    """Make the runs that compute this job, or those of its schedule that are `due`. The ledger must be fresh.
 
     The code goes first, then each submission, which is the run, at last the job's folder for people: whatever is
     missing after a crash, calling again mends it.
@@ -193,10 +196,11 @@ def submit_job(
     code_sha256 = capture_code(store, job.files)
     planned: dict[str, tuple[Point, RunFile, JobSpec]] = {}
     for point, point_spec in point_specs(spec):
-        run = _run_of(point_spec, ledger, code_sha256=code_sha256, again=again, after=after)
+        run = _run_of(point_spec, ledger, code_sha256=code_sha256, again=again, after=after, due=due)
         planned.setdefault(run.run_id, (point, run, point_spec))
     sweep = sweep_id_of(spec.name, planned) if spec.matrix is not None else None
     details: dict[str, Any] = {"job": f"{JOBS}/{job.name}", "job_sha256": job.sha256}
+    details |= due_details(spec.schedule, due)
     if spec.matrix is not None:
         details |= {"sweep": sweep, "points": len(planned), "max_parallel": spec.matrix.max_parallel}
     runs = []
@@ -220,6 +224,7 @@ def submit_in_order(
     again: bool,
     clock: Clock,
     by: str,
+    due: datetime | None = None,
 ) -> Submission:
     """As `submit_job`, with the runs of the jobs that come before it, which are made where there are none yet.
 
@@ -238,13 +243,23 @@ def submit_in_order(
             store, ledger, before, after=given(before.spec), clock=clock, by=by
         )
     after = given(job.spec)
-    return submit_job(store, ledger, job, overrides=overrides, again=again, clock=clock, by=by, after=after)
+    return submit_job(
+        store, ledger, job, overrides=overrides, again=again, clock=clock, by=by, after=after, due=due
+    )
 
 
 def _runs_made(
     store: ObjectStore, ledger: Ledger, job: Job, *, after: After, clock: Clock, by: str
 ) -> str | list[str]:
-    """The run of a job as it is now, made if it is not there yet; of one with a matrix, those of all points."""
+    """The run of a job as it is now, made if it is not there yet; of one with a matrix, those of all points.
+
+    Of one with a schedule, what fell due last.
+    """
+    due = due_runs(ledger, job.spec.name) if job.spec.schedule is not None else []
+    if due:
+        newest = max(due, key=lambda run: (run.due, run.sweep))
+        last = sorted(run.run_id for run in due if (run.due, run.sweep) == (newest.due, newest.sweep))
+        return last if job.spec.matrix is not None else last[0]
     retried = _retried_with(ledger, job.sha256) if job.spec.matrix is None else None
     if retried is not None:
         return retried
@@ -263,14 +278,22 @@ def _retried_with(ledger: Ledger, job_sha256: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def _run_of(spec: JobSpec, ledger: Ledger, *, code_sha256: str, again: bool, after: After | None) -> RunFile:
+def _run_of(
+    spec: JobSpec,
+    ledger: Ledger,
+    *,
+    code_sha256: str,
+    again: bool,
+    after: After | None,
+    due: datetime | None,
+) -> RunFile:
     """The run that computes this; with `again`, the first of the same that is not there yet."""
     repeat = 0
-    run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after)
+    run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after, due=due)
     while again and run_id in ledger.runs:
         repeat += 1
-        run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after)
-    computed = computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after)
+        run_id = run_id_of(spec, code_sha256=code_sha256, repeat=repeat, after=after, due=due)
+    computed = computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after, due=due)
     return RunFile(run_id=run_id, name=spec.name, code_sha256=code_sha256, computed=computed)
 
 
@@ -404,6 +427,8 @@ class Discovery:
         self._made: set[object] = (
             set()
         )  # digests of jobs whose runs this has made: a listing may not show them yet
+        self._schedules = Schedules(store, by=by)
+        self._scheduled: dict[str, Job] = {}  # those of the sound ones that have a schedule
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
 
     def look(self, ledger: Ledger) -> tuple[list[str], float | None]:
@@ -414,31 +439,28 @@ class Discovery:
         jobs = _grouped(self._store.list(JOBS, recursive=True))
         read = self._read(jobs)
         self.invalid = {name: job for name, job in self._judged().items() if self._wants(name)}
+        if self._scheduled:
+            self._schedules.refresh()
         known = _known_jobs(ledger) | self._made
         for name in sorted(jobs):
-            if not self._wants(name) or name in self.invalid or self._sha256[name] in known:
+            if not self._wants(name) or name in self.invalid:
+                continue
+            scheduled = self._scheduled.get(name)
+            if scheduled is None and self._sha256[name] in known:
                 continue
             files = [info for each in order_of(name, self._heads) for info in jobs[each]]
             rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
             if rest_s > 0:
                 soonest = rest_s if soonest is None else min(soonest, rest_s)
                 continue
+            if scheduled is not None:
+                made += self._made_due(scheduled, ledger, read)
+                continue
             job = read.get(name) or self._parsed(name)
             if job is None:
                 continue  # it has just changed
-            submitted = submit_in_order(
-                self._store,
-                ledger,
-                job,
-                heads=self._heads,
-                load=lambda other: read.get(other) or job_on_root(self._store, other),
-                overrides={},
-                again=False,
-                clock=self._clock,
-                by=self._by,
-            )
+            made += self._submitted(job, ledger, read)
             self._made.add(job.sha256)
-            made += [run.run_id for run in submitted.runs]
         return made, soonest
 
     def heads(self) -> Mapping[str, JobHead]:
@@ -460,13 +482,15 @@ class Discovery:
             self._looks[name] = looks
             if job is not None:
                 read[name] = job
+                if job.spec.schedule is not None:
+                    self._scheduled[name] = job
             if {f"{JOBS}/{name}/{JOB_FILE}", f"{JOBS}/{name}.yaml"} <= {info.path for info in files}:
                 beside = JobHead(file=f"{JOBS}/{name}.yaml", name=self._heads[name].name)
                 self._heads[f"{name}.yaml"] = beside
         return read
 
     def _forget(self, name: str) -> None:
-        for kept in (self._looks, self._sha256, self._faulty, self._heads):
+        for kept in (self._looks, self._sha256, self._faulty, self._heads, self._scheduled):
             kept.pop(name, None)
         self._heads.pop(f"{name}.yaml", None)
 
@@ -478,9 +502,47 @@ class Discovery:
             invalid[name] = InvalidJob(name=name, faults=(*own, *faults))
         return invalid
 
+    @property
+    def due_in_s(self) -> float | None:
+        """Until the next due time of a schedule, as of the last look; None: none is known."""
+        waits = [
+            self._schedules.seconds_until_due(job.spec.name, job.spec.schedule)
+            for name, job in self._scheduled.items()
+            if job.spec.schedule is not None and self._wants(name) and name not in self.invalid
+        ]
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+    def _submitted(
+        self, job: Job, ledger: Ledger, read: Mapping[str, Job], due: datetime | None = None
+    ) -> list[str]:
+        submission = submit_in_order(
+            self._store,
+            ledger,
+            job,
+            heads=self._heads,
+            load=lambda other: read.get(other) or job_on_root(self._store, other),
+            overrides={},
+            again=False,
+            clock=self._clock,
+            by=self._by,
+            due=due,
+        )
+        return [run.run_id for run in submission.runs]
+
+    def _made_due(self, job: Job, ledger: Ledger, read: Mapping[str, Job]) -> list[str]:
+        """Make the runs of the job that are due now."""
+        rules, name = job.spec.schedule, job.spec.name
+        assert rules is not None, "only such jobs are kept"
+        made: list[str] = []
+        for due in self._schedules.due(name, rules, ledger):
+            made += self._submitted(job, ledger, read, due)
+            self._schedules.made(name, DueRun(run_id=made[-1], due=due, tag=rules.tag))
+        return made
+
     def _parsed(self, name: str) -> Job | None:
         try:
             job = job_on_root(self._store, name)
+            self._refuse_never(job)
         except SpecError as exc:
             faults = exc.faults
         except (UsageError, IntegrityError, ObjectNotFound) as exc:
@@ -493,3 +555,12 @@ class Discovery:
         file = faults[0].file if faults else f"{JOBS}/{name}"
         self._heads[name] = JobHead(file=file, name=name, is_sound=False)
         return None
+
+    def _refuse_never(self, job: Job) -> None:
+        """Raise SpecError for a schedule that is new here and has no due time before it."""
+        if job.spec.schedule is None:
+            return
+        self._schedules.refresh()
+        fault = self._schedules.fault(job.spec.name, job.spec.schedule, file=job.file_on_root, text=job.text)
+        if fault is not None:
+            raise SpecError([fault])

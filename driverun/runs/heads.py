@@ -44,6 +44,8 @@ _KEPT = (
     "sweep",
     "points",
     "max_parallel",
+    "due",
+    "schedule_tag",
     "fresh",
 )  #: of a wish
 _KEPT_OF_SPEC = ("name", "entrypoint", "priority", "accelerator", "retry")

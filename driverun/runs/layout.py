@@ -10,6 +10,8 @@
     .driverun/root.json                               that this is a root, and of which version
     .driverun/code/code-<sha256>.zip                  the code of runs, content-addressed
     .driverun/wheels/driverun-<version>-0_<hex>-...   driverun itself, for machines that start on this root
+    .driverun/schedules/<job>.<12 hex>.<id>.json      that this schedule of the job was seen; write-once
+                        <job>.suspend.<id>.json       a person's wish, or .resume.; write-once
     .driverun/packs/<16 hex of a source>/...          small files of data once more, in a few large files
 
 Numbers of attempts have at least four digits; a worker's id is in every name that it creates.
@@ -30,6 +32,7 @@ META = ".driverun"
 ROOT_FILE = f"{META}/root.json"
 SCHEMA_FILE = f"{META}/job.schema.json"
 WHEELS = f"{META}/wheels"
+SCHEDULES = f"{META}/schedules"
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}-[0-9a-f]{12}")
 WORKER_ID = re.compile(r"[a-z0-9]{4,32}")
@@ -40,6 +43,9 @@ _NUMBER = (
 _CLAIM = re.compile(rf"({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})\.(claim|record)\.json")
 _RUN = re.compile(rf"({RUN_ID.pattern})\.run\.json")
 _ATTEMPT = re.compile(rf"{RUNS}/({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})(?:/.*)?")
+_SCHEDULE = re.compile(
+    rf"{SCHEDULES}/([A-Za-z0-9][A-Za-z0-9_-]{{0,62}})\.(suspend|resume|[0-9a-f]{{12}})\.([a-z0-9]+)\.json"
+)
 _WISH = re.compile(rf"({RUN_ID.pattern})\.(submit|cancel|retry|approve|priority)\.([a-z0-9]+)\.json")
 
 
@@ -51,6 +57,13 @@ class WishKind(enum.Enum):
     RETRY = "retry"  #: take it up again after it failed or was cancelled
     APPROVE = "approve"  #: let this code run
     PRIORITY = "priority"  #: put it before or behind others
+
+
+class ScheduleWish(enum.Enum):
+    """What a person can ask of a job's schedule by a file of their own."""
+
+    SUSPEND = "suspend"  #: let nothing fall due from now on
+    RESUME = "resume"  #: go on
 
 
 class EntryKind(enum.Enum):
@@ -138,6 +151,20 @@ def run_file(run_id: str) -> str:
 
 def wish_file(run_id: str, kind: WishKind, wish_id: str) -> str:
     return f"{LEDGER}/{run_id}.{kind.value}.{wish_id}.json"
+
+
+def schedule_file(job: str, what: str | ScheduleWish, file_id: str) -> str:
+    """Of a job's schedule: that it was seen, where `what` is its tag, or what a person wishes of it."""
+    return f"{SCHEDULES}/{job}.{what.value if isinstance(what, ScheduleWish) else what}.{file_id}.json"
+
+
+def parse_schedule_name(path: str) -> tuple[str, str | ScheduleWish] | None:
+    """The job, and the schedule's tag or a wish; None for a name that driverun does not write."""
+    found = _SCHEDULE.fullmatch(path)
+    if found is None:
+        return None
+    wishes = {wish.value: wish for wish in ScheduleWish}
+    return found[1], wishes.get(found[2], found[2])
 
 
 def code_file(code_sha256: str) -> str:

@@ -13,11 +13,6 @@ from pydantic.fields import FieldInfo
 from driverun.spec.model import JobSpec
 from driverun.spec.reader import Place
 
-#: Names of fields that later versions will have; today they are refused, never ignored.
-_LATER_FIELDS = {
-    "schedule": "schedules are not supported by this version; remove it, and let cron call `driverun submit`",
-}
-
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -89,8 +84,6 @@ def meant_instead(place: Place) -> str | None:
 def unknown_field(place: Place) -> str:
     """Say that there is no field `place`, and what to write instead."""
     name = str(place[-1])
-    if len(place) == 1 and name in _LATER_FIELDS:
-        return _LATER_FIELDS[name]
     near = meant_instead(place)
     if near:
         return f"there is no field `{name}`; did you mean `{near}`?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pydantic import JsonValue, ValidationError
@@ -19,7 +20,12 @@ After = Mapping[str, str | list[str]]
 
 
 def computed_part(
-    spec: JobSpec, *, code_sha256: str, repeat: int, after: After | None = None
+    spec: JobSpec,
+    *,
+    code_sha256: str,
+    repeat: int,
+    after: After | None = None,
+    due: datetime | None = None,
 ) -> dict[str, JsonValue]:
     """Return all that decides what a run computes, and nothing of how it is operated.
 
@@ -52,15 +58,28 @@ def computed_part(
         "repeat": repeat,
         # Only where it is used, likewise.
         **({"after": cast(JsonValue, dict(after))} if after else {}),
+        **({} if due is None else {"due": due_text(due)}),
     }
 
 
-def run_id_of(spec: JobSpec, *, code_sha256: str, repeat: int = 0, after: After | None = None) -> str:
+def due_text(due: datetime) -> str:
+    """Return how a due time is written in ids and files: in UTC, whatever zone its schedule has."""
+    return due.astimezone(UTC).isoformat()
+
+
+def run_id_of(
+    spec: JobSpec,
+    *,
+    code_sha256: str,
+    repeat: int = 0,
+    after: After | None = None,
+    due: datetime | None = None,
+) -> str:
     """Return the id of the run: the job's name and 12 hex digits of what is computed.
 
-    `repeat` counts the runs that a person asked for again; the first one is 0.
+    `repeat` counts the runs that a person asked for again; the first one is 0. `due` is when a schedule wants it.
     """
-    digest = _sha256_of(computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after))
+    digest = _sha256_of(computed_part(spec, code_sha256=code_sha256, repeat=repeat, after=after, due=due))
     return f"{spec.name}-{digest[:12]}"
 
 

@@ -49,6 +49,7 @@ from driverun.spec.fields import (
 )
 from driverun.spec.matrix import MATRIX_SCHEMA, Matrix, points, read_matrix
 from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.schedule import CatchUp, ScheduleRules
 from driverun.spec.secrets import Secret, distinct_variables
 from driverun.spec.sources import SOURCE_PATTERNS, read_source
 from driverun.spec.units import SIZE_PATTERN
@@ -58,6 +59,7 @@ __all__ = [
     "Access",
     "Cadence",
     "CadenceKind",
+    "CatchUp",
     "CheckpointRules",
     "DataSource",
     "Entrypoint",
@@ -66,6 +68,7 @@ __all__ = [
     "Matrix",
     "OutputRules",
     "RetryRules",
+    "ScheduleRules",
     "Secret",
     "disagreements",
     "resolved_argv",
@@ -278,6 +281,11 @@ class JobSpec(_Value):
         default=RetryRules(),
         description="How many errors of the job's own code end the run.",
         examples=[{"max_errors": 2}],
+    )
+    schedule: ScheduleRules | None = Field(
+        default=None,
+        description="When runs of the job are due; without it, it makes one run when it is found.",
+        examples=[{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}],
     )
     backend: Annotated[
         Literal["tensorflow", "jax", "torch"] | None,

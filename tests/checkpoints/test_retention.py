@@ -438,9 +438,7 @@ def test_a_claim_that_no_listing_shows_yet_costs_no_checkpoint(tmp_path: Path) -
 
     commit(1)
     world.clock.advance(seconds=100)
-    world.claim(
-        2, "bert"
-    )  # no look can show it yet, so the next one does not count
+    world.claim(2, "bert")  # no look can show it yet, so the next one does not count
     commit(2)
     world.clock.advance(seconds=60)
     assert world.restored_step() == 1

@@ -50,6 +50,10 @@ SOUND = [
     ),
     "checkpoint: {keep: 1, monitor: val_loss, mode: max}",
     "retry: {max_errors: 3}",
+    "schedule: null",
+    "schedule: {cron: '*/5 0-6,22 L * MON-FRI', timezone: Europe/Berlin, catch_up: all, until: 2027-12-31}",
+    "schedule: {cron: '@daily', until: 2027-12-31T18:00}",
+    "schedule: {cron: '@daily', until: '2027-12-31 18:00:00+01:00'}",
     "backend: tensorflow",
     "requirements: []",
     "matrix: {a: [1, {b: [null]}], c.d: ['x'], include: [{e: 1}], exclude: [{a: 1}], max_parallel: 3}",
@@ -152,7 +156,6 @@ FAULTY = [
     "secrets: [{name: x, as: a-b}]",
     "priority: high",
     "notes: 5",
-    "schedule: {cron: '* * * * *'}",
     *(
         f"matrix: {matrix}"
         for matrix in (
@@ -172,6 +175,14 @@ FAULTY = [
     "after: [5]",
     "min_memory: -1",
     "min_memory: lots",
+    "schedule: '@daily'",
+    "schedule: {}",
+    "schedule: {cron: '* * * *'}",
+    "schedule: {cron: '* * * * * *'}",
+    "schedule: {cron: 5}",
+    "schedule: {cron: '@daily', catch_up: some}",
+    "schedule: {cron: '@daily', until: soon}",
+    "schedule: {cron: '@daily', every: 5m}",
     "epochs: 5",
 ]
 
@@ -248,6 +259,9 @@ def test_schema_and_parser_judge_alike(text: str, is_sound: bool) -> None:
         "entrypoint: train.py\nmatrix: {max_parallel: 2}",  # that there are none
         "entrypoint: train.py\nmatrix: {a: [1], exclude: [{b: 1}]}",  # two fields of it
         "entrypoint: train.py\nafter: [x]\ndata: [{source: x}]",  # where both land
+        "entrypoint: train.py\nschedule: {cron: 0 0 30 2 *}",  # a calendar
+        "entrypoint: train.py\nschedule: {cron: '@dayly'}",
+        "entrypoint: train.py\nschedule: {cron: '@daily', timezone: Mars/Phobos}",
         "entrypoint: train.py\nseed: 7.0",  # to JSON Schema a whole number, however it is written
     ],
 )
