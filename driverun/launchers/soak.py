@@ -346,14 +346,15 @@ class _Soak:
             worker.runtime.pause()
             self._pauses += 1
             return
-        worker.runtime.power_cut()
         self._bury(worker)
         self._kills += 1
         self._start()
 
     def _bury(self, worker: _Worker) -> None:
+        ended_at = self._clock.now()  # a neighbour may see it before its disk is gone
+        worker.runtime.power_cut()
         self._workers.remove(worker)
-        self._lives.append(worker.life(self._clock.now()))
+        self._lives.append(worker.life(ended_at))
 
     def _wake(self) -> None:
         for worker in self._workers:
@@ -373,7 +374,6 @@ class _Soak:
                 self._faults.append(
                     f"{worker.name} ended by itself, with code {worker.runtime.exit_code}:\n{worker.runtime.said()}"
                 )
-                worker.runtime.power_cut()
                 self._bury(worker)
                 self._start()
 
