@@ -207,4 +207,7 @@ def priority(app: App, run: str, priority: int) -> None:
 @click.pass_obj
 def retry(app: App, run: str, fresh: bool) -> None:
     """Take RUN up again after it failed or was cancelled, with its job's code as it is now."""
-    click.echo(app.client().retry(run, fresh=fresh))
+    client = app.client()
+    run_id = client.retry(run, fresh=fresh)
+    say(client.takes_up(run_id))
+    click.echo(run_id)

@@ -48,6 +48,7 @@ class Waiting:
     run_id: str
     waiting_for: WaitingFor | None  #: None: the run lacks nothing but time on this runtime
     text: str  #: one line for people, with what to do
+    until: datetime | None = None  #: when that is over, by the store's clock; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ def waiting_for(candidate: Candidate, capabilities: Capabilities) -> Waiting | N
     lack = next((lack for lack in (*of_runtime, *candidate.lacks) if lack is not None), None)
     if lack is None:
         return None
-    return Waiting(run_id=candidate.run_id, waiting_for=lack.waiting_for, text=lack.text)
+    return Waiting(run_id=candidate.run_id, waiting_for=lack.waiting_for, text=lack.text, until=lack.until)
 
 
 def _accelerator(candidate: Candidate, capabilities: Capabilities) -> Lack | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import WishKind
+from driverun.runs.retries import tried_again_at
 from driverun.runs.state import Derived, RunState, WaitingFor
 from driverun.spec.model import JobSpec
 
@@ -18,6 +20,7 @@ class Lack:
 
     waiting_for: WaitingFor | None  #: None: it lacks nothing but time on this runtime
     text: str  #: one line for people, with what to do
+    until: datetime | None = None  #: when that is over, by the store's clock; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class Looked:
     missing_data: Callable[[], Collection[str]]  #: sources that are not on the root
     state_of: Callable[[str], Derived | None]  #: how another run stands; None: there is none of that id
     running_in: Callable[[str], int]  #: how many runs of the sweep of that id are at work
+    now: Callable[[], datetime]  #: by the store's clock
 
 
 def running_by_sweep(
@@ -116,5 +120,15 @@ def _sweep(looked: Looked) -> Lack | None:
     return Lack(waiting_for=WaitingFor.SWEEP, text=text)
 
 
+def _backoff(looked: Looked) -> Lack | None:
+    until = tried_again_at(looked.derived, first_s=looked.spec.retry.backoff_s)
+    if until is None or until <= looked.now():
+        return None
+    errors = looked.derived.errors
+    times = "once" if errors == 1 else f"{errors} times"
+    text = f"failed {times} and rests until {until:%H:%M:%S} UTC: {looked.derived.reason}"
+    return Lack(waiting_for=WaitingFor.BACKOFF, text=text, until=until)
+
+
 #: Every reason there is, each a function of what a look found. A new one is a function and its line here.
-REASONS: tuple[Reason, ...] = (_after, _data, _sweep)
+REASONS: tuple[Reason, ...] = (_after, _data, _sweep, _backoff)

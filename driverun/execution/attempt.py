@@ -26,6 +26,7 @@ from driverun.errors import (
     IntegrityError,
     LostOwnership,
     ObjectNotFound,
+    SpecError,
     SpoolError,
     StoreAccessDenied,
     StoreError,
@@ -36,6 +37,7 @@ from driverun.execution.committing import SnapshotCommitter
 from driverun.execution.context import WorkerContext
 from driverun.execution.finishing import collect_results, results_of
 from driverun.execution.hardware import facts_of, strangers
+from driverun.execution.limits import Limits, LimitWatch
 from driverun.execution.outcome import Outcome
 from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.sending import SendingStore
@@ -48,8 +50,10 @@ from driverun.execution.viewing import AttemptView, Pace
 from driverun.execution.withholding import Withholding, notes_of
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
-from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile
+from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile, Wish
+from driverun.runs.retries import MEMORY, worked_s
 from driverun.runs.state import Derived
+from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.spool.boards import Progress, ProgressBoard
 from driverun.spool.events import EventReader
@@ -159,6 +163,13 @@ class Attempt:
         self._pace = Pace()
         self._began_s = self._clock.monotonic()
         self._trained_s: float | None = None  # when the first step was made
+        self._limits = LimitWatch(
+            Limits.of(spec), run_id=self._key.run_id, began_s=self._began_s, worked_before_s=worked_s(derived)
+        )
+        self._limits_of: str | None = (
+            None  # the submission whose limits they are; None: the one that was claimed
+        )
+        self._limit: Failure | None = None  # the one that was reached
         self._restored: Restored | None = None
         self._outcome: Outcome | None = None
 
@@ -321,6 +332,9 @@ class Attempt:
             raise Abandoned
         if self._context.stop.stop is not None:
             raise _Ended(Outcome(state=AttemptState.INTERRUPTED, reason=self._context.stop.stop.value))
+        timed_out = self._limits.timed_out(self._clock.monotonic())
+        if timed_out is not None:
+            raise _Ended(self._failed(timed_out))
 
     def _prepared(self, folders: AttemptFolders) -> tuple[TrainingRequest, Restored | None]:
         """As `_prepare`, which a large file may hold up for long; nothing is lost when it is left to itself."""
@@ -502,6 +516,7 @@ class Attempt:
             secrets=self._gathered.values,
             withheld=self._context.secrets.foreign_to(self._gathered.values),
         )
+        self._limits.process_started(self._clock.monotonic())
         tasks = self._context.tasks
         beside = [
             tasks.every(COMMIT_POLL_S, self._quietly(self._committing.commit_pending), name="commit"),
@@ -534,6 +549,7 @@ class Attempt:
             self._take_events(events)
             self._context.tasks.turn()
             self._see_progress()
+            self._note_limit(trainer)
             if not had_committed and self._committing is not None and self._committing.newest is not None:
                 had_committed = True
                 # An attempt that moved the run on is known to have done so, however soon it dies.
@@ -547,7 +563,7 @@ class Attempt:
                 raise lost
             if self._watch.cancel_requested or stop.abandon:
                 trainer.kill()
-            elif stop.stop is not None and asked_at_s is None:
+            elif (stop.stop is not None or self._limit is not None) and asked_at_s is None:
                 asked_at_s = clock.monotonic()
                 self._doing = "handing over"
                 trainer.hand_over()
@@ -564,6 +580,19 @@ class Attempt:
                     trainer.kill()
             clock.sleep(POLL_S)
 
+    def _note_limit(self, trainer: Trainer) -> None:
+        """See whether the job has reached a limit; of one that is stuck, the log is to show where."""
+        if self._limit is not None or self._context.stop.stop is not None:
+            return
+        now_s = self._clock.monotonic()
+        self._limit = self._limits.timed_out(now_s)
+        idle = self._limits.fell_idle(now_s)
+        if self._limit is None and idle is not None:
+            self._limit = idle
+            trainer.show_stacks()
+        if self._limit is not None:
+            self._context.say(f"{self._key.run_id} is stopped: {self._limit.message}")
+
     # The end.
 
     def _conclude(self, folders: AttemptFolders, exit_: Exit) -> Outcome:
@@ -578,6 +607,8 @@ class Attempt:
         )
         if told.finished:
             return self._publish(folders)
+        if self._limit is not None:
+            return self._failed(self._limit)
         if told.failure is not None:
             return self._failed(told.failure)
         if stop.stop is not None:
@@ -706,12 +737,28 @@ class Attempt:
         try:
             with on_behalf_of(f"heartbeat {beat} of {key.number}.{key.worker}"):
                 self._watch.look()
+                self._take_new_limits()
                 self._keeper.beat(**{**self._changes(), "reason": self._doing})
             self._beat_trouble.over("the heartbeat is back")
         except (LostOwnership, Abandoned):
             return  # the attempt's own thread finds out by itself
         except StoreError as exc:
             self._beat_trouble.met(exc, f"no heartbeat for now: {exc}")
+
+    def _take_new_limits(self) -> None:
+        """Who submits the job again with other limits means the attempt that is at work as well."""
+        path = self._watch.resubmitted
+        if path is None or path == self._limits_of:
+            return
+        try:
+            spec = Wish.from_bytes(self._store.read(path)).details.get("spec")
+            limits = Limits.of(spec_from_json(spec)) if isinstance(spec, Mapping) else None
+        except (IntegrityError, ObjectNotFound, SpecError) as exc:
+            self._context.say(f"{self._key.run_id}: a newer submission is passed over: {exc}")
+            limits = None
+        self._limits_of = path
+        if limits is not None:
+            self._limits.limits = limits
 
     def _changes(self) -> dict[str, Any]:
         told = self._told
@@ -736,6 +783,7 @@ class Attempt:
         executed = self._board.read().executed if self._board is not None else 0
         if executed and self._trained_s is None:
             self._trained_s = now_s
+        self._limits.has_executed(executed, now_s)
         self._pace.note(now_s, executed)
 
     def _environment(self) -> dict[str, Any]:
@@ -773,6 +821,7 @@ class Attempt:
 
     def _take_line(self, line: str) -> None:
         line = self._masker.text(line)
+        self._limits.wrote_line(self._clock.monotonic())
         self._log.append(line + "\n")
         self._context.show(line)
 
@@ -802,7 +851,7 @@ def _failure_of(exit_: Exit) -> Failure:
     """Why a process ended that neither finished nor said what went wrong."""
     if exit_.killed_by_kernel:
         return Failure(
-            kind="memory",
+            kind=MEMORY,
             message=(
                 f"the system killed the training process for its memory, at a peak of {exit_.peak_bytes / 1e9:.1f} GB."
                 " Use a smaller batch, load the data piece by piece, or take a machine with more memory;"

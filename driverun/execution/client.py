@@ -45,7 +45,7 @@ from driverun.spec.identity import spec_from_json
 from driverun.spec.model import Accelerator, JobSpec
 from driverun.spec.order import job_head, order_faults
 from driverun.spec.sources import SourceKind, kind_of
-from driverun.spec.units import format_size
+from driverun.spec.units import format_duration, format_size
 from driverun.spool.outputs import differs_by_the_clock
 from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.transfer.code import capture_code
@@ -215,9 +215,15 @@ class Client:
             derived,
             checkpoints=checkpoints,
             waiting_for=lack.waiting_for if lack is not None else None,
-            lack=lack.text if lack is not None else "",
+            lack=self._written(lack) if lack is not None else "",
             priority=priority_of(evidence),
         )
+
+    def _written(self, lack: Lack) -> str:
+        if lack.until is None:
+            return lack.text
+        left_s = max(0.0, (lack.until - self._store.now()).total_seconds())
+        return f"in {format_duration(math.ceil(left_s))}: {lack.text}"
 
     def _lack(self, evidence: RunEvidence, derived: Derived, spec: JobSpec) -> Lack | None:
         """What to mend first before a worker can take it up; the machine of this process is not asked."""
@@ -228,6 +234,7 @@ class Client:
             missing_data=partial(missing_sources, self._store, spec),
             state_of=self._state_of,
             running_in=lambda sweep: self._at_work()[sweep],
+            now=self._store.now,
         )
         lacks = lacks_of(looked)
         if lacks:
@@ -293,6 +300,24 @@ class Client:
         details = {"priority": priority}
         make_wish(self._store, evidence.run_id, WishKind.PRIORITY, details, clock=self._clock, by=self._by)
         return evidence.run_id
+
+    def takes_up(self, run: str) -> str:
+        """From where the next attempt at the run goes on, in one line for people."""
+        evidence = self._evidence(run)
+        derived = self._derive(evidence)
+        found = find_checkpoints(
+            self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
+        )
+        if found:
+            newest = found[0]
+            step = (
+                newest.step
+                if newest.step is not None
+                else load_manifest(self._store, newest.path).manifest.header.step
+            )
+            return f"{evidence.run_id} goes on at step {step}, from the checkpoint of attempt {newest.key.number}"
+        why = ": a fresh start was asked for" if derived.starts_over else ", as there is no checkpoint of it"
+        return f"{evidence.run_id} starts over at step 0{why}"
 
     def _refuse(self, kind: WishKind, evidence: RunEvidence) -> None:
         refusal = wish_refusal(kind, self._derive(evidence))

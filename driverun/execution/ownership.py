@@ -9,7 +9,7 @@ from driverun.dispatch.claim import claims_in, require_owner
 from driverun.errors import LostOwnership
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, WishKind, entries_of, parse_ledger_name
-from driverun.storage.base import ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore
 
 
 class OwnershipWatch:
@@ -22,6 +22,7 @@ class OwnershipWatch:
         self._turn = threading.Lock()
         self.lost: LostOwnership | None = None
         self.cancel_requested = False
+        self.resubmitted: str | None = None  #: path of the newest submission since the run was claimed
 
     @property
     def claims(self) -> tuple[ClaimEvidence, ...]:
@@ -39,6 +40,7 @@ class OwnershipWatch:
                 raise self.lost
             listing = self._store.list(LEDGER, prefix=entries_of(self._key.run_id))
             self._claims = claims_in(listing, self._key.run_id, self._claims)
+            self.resubmitted = self._resubmitted(listing)
             orders = [
                 (info.created_at, info.object_id, name.wish)
                 for info in listing
@@ -54,3 +56,16 @@ class OwnershipWatch:
             except LostOwnership as exc:
                 self.lost = exc
                 raise
+
+    def _resubmitted(self, listing: Iterable[ObjectInfo]) -> str | None:
+        claimed_at = next((claim.created_at for claim in self._claims if claim.key == self._key), None)
+        found = [
+            (info.created_at, info.object_id, info.path)
+            for info in listing
+            if (name := parse_ledger_name(info.path)) is not None
+            and name.wish is WishKind.SUBMIT
+            and name.run_id == self._key.run_id
+            and claimed_at is not None
+            and info.created_at > claimed_at
+        ]
+        return max(found, default=(None, None, None))[2]

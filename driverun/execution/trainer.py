@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from driverun.clock import Clock
-from driverun.spool.boards import Control, ControlBoard
+from driverun.spool.boards import STACKS_SIGNAL, Control, ControlBoard
 from driverun.spool.folder import SpoolFolder
 from driverun.spool.masking import Masker
 from driverun.transfer.linelog import LineCleaner
@@ -42,6 +42,9 @@ class Trainer(Protocol):
 
     def hand_over(self) -> None:
         """Ask it to take a snapshot at the next step and end."""
+
+    def show_stacks(self) -> None:
+        """Have it write into its log where each of its threads stands."""
 
     def terminate(self) -> None:
         """SIGTERM: for a script that is not at a step."""
@@ -124,6 +127,10 @@ class ProcessTrainer:
 
     def hand_over(self) -> None:
         self._control.write(Control.HAND_OVER)
+
+    def show_stacks(self) -> None:
+        if self.poll() is None:
+            self._process.send_signal(STACKS_SIGNAL)
 
     def terminate(self) -> None:
         if self.poll() is None:

@@ -232,7 +232,7 @@ class Worker:
                 worked.outcomes[choice.run_id] = outcome
                 self._hold_back(choice.run_id, outcome, mode)
             return outcome is not None and mode is Mode.ONCE
-        waiting_s = self._worth_waiting(derived, soonest_s)
+        waiting_s = self._worth_waiting(derived, soonest_s, choice)
         if waiting_s is None and mode is not Mode.WATCH:
             waiting_s = self._unseen_s()
             if waiting_s is None:
@@ -311,6 +311,7 @@ class Worker:
                 missing_data=partial(self._missing_sources, run_id, spec),
                 state_of=state_of,
                 running_in=lambda sweep: at_work()[sweep],
+                now=self._store.now,
             )
             # Secrets are asked for last: a job that may not run has no business with them.
             lacks = lacks_of(looked) or lacking_secrets(self._context.secrets, spec)
@@ -410,7 +411,9 @@ class Worker:
 
     # Waiting.
 
-    def _worth_waiting(self, derived: dict[str, Derived], soonest_s: float | None) -> float | None:
+    def _worth_waiting(
+        self, derived: dict[str, Derived], soonest_s: float | None, choice: Choice
+    ) -> float | None:
         """Seconds after which something may be claimable; None if nothing that this worker knows of will be.
 
         A run in other hands is waited for only while its worker may be dead, which is a lease at most: one sign of
@@ -424,6 +427,10 @@ class Worker:
             if run_id in derived and derived[run_id].state.is_claimable and math.isfinite(held.until_s):
                 waits.append(max(held.until_s - self._clock.monotonic(), 0.1))
                 self._waiting = f"{run_id} goes on in {waits[-1]:.0f} s"
+        for waiting in choice.waiting:
+            if waiting.until is not None:
+                waits.append(max((waiting.until - self._store.now()).total_seconds(), 0.1))
+                self._waiting = f"{waiting.run_id} is tried again in {waits[-1]:.0f} s"
         for run_id, d in derived.items():
             if d.state is not RunState.RUNNING or d.owner is None:
                 continue

@@ -9,7 +9,7 @@ from datetime import datetime
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import AttemptKey, attempt_of_path
 from driverun.runs.ownership import manifest_counts, owner_of_number, superseded_at
-from driverun.runs.record import AttemptState, Record
+from driverun.runs.record import AttemptState, Failure, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class AttemptView:
     reason: str
     owned: bool = True  #: False: the number went to another worker, and nothing of this attempt counts
     died: bool = False  #: it ended without a word, as in a power cut
+    failure: Failure | None = None  #: of one that FAILED
 
 
 def attempt_views(claims: Sequence[ClaimEvidence], stale: Collection[AttemptKey]) -> tuple[AttemptView, ...]:
@@ -67,6 +68,7 @@ def _attempt_view(
         reason=reason,
         owned=owned,
         died=died,
+        failure=record.failure if record is not None and state is AttemptState.FAILED else None,
     )
 
 

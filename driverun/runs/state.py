@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from driverun.runs.attempts import AttemptView, attempt_views, finished_by
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.layout import AttemptKey, WishKind
 from driverun.runs.ownership import manifest_counts, owner_of, owner_of_number
 from driverun.runs.record import AttemptState, Record, ResultsRef
+from driverun.runs.retries import lasting_reason
 
 __all__ = [
     "NO_PROGRESS_LIMIT",
@@ -75,6 +77,7 @@ class Derived:
     results: ResultsRef | None
     results_key: AttemptKey | None  #: the attempt that made `results`
     errors: int  #: failed attempts since the last retry was asked for
+    retried_at: datetime | None  #: when that was
     cancel_requested: bool  #: the owner is at work and has to stop
     resume_after: int  #: attempts up to this number are not resumed from: a person asked for a fresh start
     code_sha256: str | None  #: what a retry asked to run in place of the code of the run file
@@ -93,7 +96,7 @@ def derive_state(
     Args:
         evidence: all that is known of it.
         stale: attempts whose record is known to stand still for longer than its lease.
-        max_errors: so many failed attempts make the run FAILED.
+        max_errors: so many failed attempts make the run FAILED; fewer do where another try would be of no use.
     """
     owner = owner_of(evidence.claims)
     views = attempt_views(evidence.claims, stale)
@@ -105,6 +108,7 @@ def derive_state(
     resume_after = _resume_after(evidence)
     recent = [view for view in owned if retry is None or view.started_at > retry.created_at]
     errors = sum(view.state is AttemptState.FAILED for view in recent)
+    lasting = lasting_reason(recent)
     finished = _finished(evidence.claims)
 
     if finished is not None:
@@ -117,9 +121,9 @@ def derive_state(
         state, reason = RunState.QUEUED, ""
     elif newest.state is AttemptState.CANCELLED and order is None:
         state, reason = RunState.CANCELLED, newest.reason
-    elif errors and errors >= max_errors:
+    elif errors and (errors >= max_errors or lasting is not None):
         last = next(view for view in reversed(recent) if view.state is AttemptState.FAILED)
-        state, reason = RunState.FAILED, last.reason
+        state, reason = RunState.FAILED, last.reason if errors >= max_errors else lasting or ""
     elif _deaths_without_progress(owned, recent, resume_after) >= NO_PROGRESS_LIMIT:
         state, reason = RunState.FAILED, _poisoned(evidence.run_id, owned)
     else:
@@ -135,6 +139,7 @@ def derive_state(
         results=finished[1] if finished is not None else None,
         results_key=finished[0] if finished is not None else None,
         errors=errors,
+        retried_at=retry.created_at if retry is not None else None,
         cancel_requested=state is RunState.RUNNING and cancelled,
         resume_after=resume_after,
         code_sha256=_code_override(evidence),

@@ -22,7 +22,7 @@ from driverun.spec.sources import (
     name_of,
     without_suffix,
 )
-from driverun.spec.units import parse_size
+from driverun.spec.units import DURATION_PATTERN, parse_duration, parse_size
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
@@ -141,6 +141,29 @@ def size_bytes_or_none(written: Any) -> int | None:
 def without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
+
+def duration_s(written: Any) -> float:
+    if isinstance(written, (int, float)) and not isinstance(written, bool):
+        raise ValueError(f"{written} of what? Write {written}s, {written}m or {written}h")
+    if not isinstance(written, str):
+        raise ValueError("expected a duration, such as 30s, 5m or 1h30m")
+    return parse_duration(written)
+
+
+def limit_s(written: Any) -> float | None:
+    """A duration above zero; None where there is no limit."""
+    if written is None:
+        return None
+    seconds = duration_s(written)
+    if seconds <= 0:
+        raise ValueError(f"a limit of {written} leaves no time at all: it has to be above zero")
+    return seconds
+
+
+DURATION_SCHEMA: dict[str, Any] = {"type": "string", "pattern": f"^{DURATION_PATTERN}$"}
+LIMIT_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": f"^(?=.*[1-9]){DURATION_PATTERN}$"}, {"type": "null"}]
+}
 
 PATH_SCHEMA: dict[str, Any] = {
     "type": "string",

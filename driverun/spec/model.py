@@ -33,12 +33,16 @@ from driverun.spec.entrypoint import (
     unknown_placeholders,
 )
 from driverun.spec.fields import (
+    DURATION_SCHEMA,
+    LIMIT_SCHEMA,
     NAME_PATTERN,
     PATH_SCHEMA,
     FilePattern,
+    duration_s,
     enum_of,
     job_name,
     json_params,
+    limit_s,
     no_requirements_yet,
     no_such_backend_yet,
     size_bytes,
@@ -52,7 +56,7 @@ from driverun.spec.paths import MAX_PATH_LENGTH
 from driverun.spec.schedule import CatchUp, ScheduleRules
 from driverun.spec.secrets import Secret, distinct_variables
 from driverun.spec.sources import SOURCE_PATTERNS, read_source
-from driverun.spec.units import SIZE_PATTERN
+from driverun.spec.units import SIZE_PATTERN, exact_duration
 
 __all__ = [
     "Accelerator",
@@ -206,6 +210,17 @@ class RetryRules(_Value):
         description="The run is FAILED after this many errors of the job's own code; at least 1.",
         examples=[1],
     )
+    backoff_s: Annotated[float, BeforeValidator(duration_s), WithJsonSchema(DURATION_SCHEMA)] = Field(
+        default=30.0,
+        validation_alias="backoff",
+        serialization_alias="backoff",
+        description="How long the run rests after an error; twice as long after each further one, an hour at most.",
+        examples=["1m"],
+    )
+
+    @field_serializer("backoff_s")
+    def _backoff_as_written(self, seconds: float) -> str:
+        return exact_duration(seconds)
 
 
 class JobSpec(_Value):
@@ -280,7 +295,21 @@ class JobSpec(_Value):
     retry: RetryRules = Field(
         default=RetryRules(),
         description="How many errors of the job's own code end the run.",
-        examples=[{"max_errors": 2}],
+        examples=[{"max_errors": 2, "backoff": "1m"}],
+    )
+    timeout_s: Annotated[float | None, BeforeValidator(limit_s), WithJsonSchema(LIMIT_SCHEMA)] = Field(
+        default=None,
+        validation_alias="timeout",
+        serialization_alias="timeout",
+        description="For how long attempts may work on the run, all together; then it is FAILED, its state kept.",
+        examples=["6h"],
+    )
+    stop_when_idle_s: Annotated[float | None, BeforeValidator(limit_s), WithJsonSchema(LIMIT_SCHEMA)] = Field(
+        default=None,
+        validation_alias="stop_when_idle",
+        serialization_alias="stop_when_idle",
+        description="After so long without a step or a line of output the job is stopped, as an error of its own.",
+        examples=["10m"],
     )
     schedule: ScheduleRules | None = Field(
         default=None,
@@ -352,6 +381,10 @@ class JobSpec(_Value):
     @field_serializer("matrix")
     def _matrix_as_written(self, matrix: Matrix | None) -> dict[str, JsonValue] | None:
         return matrix.to_json() if matrix is not None else None
+
+    @field_serializer("timeout_s", "stop_when_idle_s")
+    def _limit_as_written(self, seconds: float | None) -> str | None:
+        return None if seconds is None else exact_duration(seconds)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> JobSpec:

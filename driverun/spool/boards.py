@@ -5,9 +5,12 @@ from __future__ import annotations
 import enum
 import mmap
 import os
+import signal
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+STACKS_SIGNAL = signal.SIGUSR2  #: has a training process write the stacks of its threads into its log
 
 
 class Control(enum.IntEnum):

@@ -24,6 +24,7 @@ from typing import IO, Any
 import driverun.training
 from driverun.clock import SystemClock
 from driverun.errors import JobError, SpoolError
+from driverun.spool.boards import STACKS_SIGNAL
 from driverun.spool.events import EventKind
 from driverun.spool.folder import REFUSED, SpoolFolder
 from driverun.spool.request import TrainingRequest
@@ -50,6 +51,8 @@ def main(spool: SpoolFolder, lifeline: int) -> int:
         print(f"driverun: {exc}", file=sys.stderr)  # noqa: T201 (the child's stderr is the job's log)
         return REFUSED
     faulthandler.enable()
+    # In C, so that it answers while a library holds the interpreter's lock.
+    faulthandler.register(STACKS_SIGNAL, all_threads=True, chain=False)
     _listen(session)
     folder = Path(request.working_folder)
     os.chdir(folder)

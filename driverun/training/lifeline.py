@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from driverun.errors import SpoolError
+from driverun.spool.boards import STACKS_SIGNAL
 from driverun.training.descendants import kill_descendants
 
 PR_SET_PDEATHSIG = 1  #: <linux/prctl.h>
@@ -50,6 +51,7 @@ def stand_guard(file_descriptor: int) -> None:
     except OSError as exc:
         raise SpoolError(f"cannot watch the runner: {file_descriptor} is no open file descriptor") from exc
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Jupyter sends it to the whole group; the runner decides
+    signal.signal(STACKS_SIGNAL, signal.SIG_IGN)  # until the trainer can answer it
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     guardian = os.getpid()
@@ -77,6 +79,7 @@ class _Guardian:
     def guard(self) -> NoReturn:
         self._wakes = self._waking_by_signals()
         signal.signal(signal.SIGTERM, self._forward)
+        signal.signal(STACKS_SIGNAL, self._forward)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         # Not to be killed by: the kernel sends it at the end of the thread that started this process, too.
         _prctl(PR_SET_PDEATHSIG, signal.SIGCHLD)

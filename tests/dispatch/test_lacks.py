@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from driverun.runs.state import Derived, RunState, WaitingFor, derive_state
 from driverun.spec.model import JobSpec
 from driverun.spec.parser import parse_job
 from driverun.testing.clock import START
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def spec(**fields: object) -> JobSpec:
@@ -55,6 +58,7 @@ def looked(
         missing_data=lambda: missing,
         state_of=known.get,
         running_in=lambda sweep: running if sweep == SWEEP else 0,
+        now=lambda: NOW,
     )
 
 

@@ -66,3 +66,23 @@ def test_the_end_is_told_once_and_for_all(start: Start) -> None:
     trainer.terminate()
     assert trainer.poll() == ended
     assert lines == ["a line of a job"]
+
+
+def test_one_that_is_stuck_shows_where_each_of_its_threads_stands(start: Start) -> None:
+    trainer, lines = start(
+        "import threading\n"
+        "def waits_for_ever():\n"
+        "    threading.Event().wait()\n"
+        "threading.Thread(target=waits_for_ever, daemon=True).start()\n"
+        "print('stuck')\n"
+        "lock = threading.Lock()\n"
+        "lock.acquire(); lock.acquire()\n"
+    )
+    while "stuck" not in lines:
+        os.sched_yield()
+    trainer.show_stacks()
+    while not any("train.py" in line and "line 7" in line for line in lines):
+        os.sched_yield()
+    trainer.kill()
+    end_of(trainer)
+    assert any("waits_for_ever" in line for line in lines)

@@ -233,6 +233,9 @@ class ScriptedTrainer:
     def hand_over(self) -> None:
         self._control.write(Control.HAND_OVER)
 
+    def show_stacks(self) -> None:
+        """Nobody would read them."""
+
     def terminate(self) -> None:
         """A scripted job ignores SIGTERM."""
 

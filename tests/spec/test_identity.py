@@ -45,7 +45,9 @@ def test_what_is_computed_is_in_the_id(changes: dict[str, Any]) -> None:
     [
         {"params": {"epochs": 5, "lr": 1e-1}},
         {"checkpoint": {"every": "30s", "keep": 9}},
-        {"retry": {"max_errors": 3}},
+        {"retry": {"max_errors": 3, "backoff": "1m"}},
+        {"timeout": "6h"},
+        {"stop_when_idle": "10m"},
         {"priority": 5},
         {"notes": "again"},
         {"accelerator": "gpu"},
