@@ -316,7 +316,8 @@ def _submit_run(
     if not is_new and known is not None and known.spec == spec_json:
         wish = known.newest_wish(WishKind.SUBMIT)
         said = wish.details if wish is not None else {}
-        if all(said.get(name) == details.get(name) for name in ("sweep", "points", "max_parallel")):
+        telling = ("sweep", "points", "max_parallel") if "sweep" in details else ("job", "job_sha256")
+        if all(said.get(name) == details.get(name) for name in telling):
             return False
     told = {**details, "spec": spec_json, "code_sha256": run.code_sha256, "computed": run.computed}
     make_wish(store, run.run_id, WishKind.SUBMIT, told, clock=clock, by=by)
@@ -383,23 +384,23 @@ class InvalidJob:
     faults: tuple[Fault, ...]
 
 
-def _known_jobs(ledger: Ledger) -> set[object]:
-    """The digests of jobs of which all runs are there, or whose code a retry has taken."""
-    known: set[object] = set()
-    points: dict[object, int] = {}
-    runs: Counter[object] = Counter()
+def _known_jobs(ledger: Ledger) -> set[tuple[object, object]]:
+    """The jobs of which all runs are there, or whose code a retry has taken: folder on the root, and digest."""
+    known: set[tuple[object, object]] = set()
+    points: dict[tuple[object, object], int] = {}
+    runs: Counter[tuple[object, object]] = Counter()
     for evidence in ledger.runs.values():
-        here: dict[object, int] = {}
+        here: dict[tuple[object, object], int] = {}
         for wish in evidence.wishes:
             sha256 = wish.details.get("job_sha256")
-            if wish.kind is WishKind.RETRY:
-                known.add(sha256)  # mended code is the retried run's
+            if wish.kind is WishKind.RETRY:  # mended code is the retried run's
+                known |= {(each.details.get("job"), sha256) for each in evidence.wishes}
             elif wish.kind is WishKind.SUBMIT:
                 number = wish.details.get("points")
-                here[sha256] = number if isinstance(number, int) else 1
+                here[wish.details.get("job"), sha256] = number if isinstance(number, int) else 1
         points |= here
         runs.update(here.keys())
-    return known | {sha256 for sha256, number in points.items() if runs[sha256] >= number}
+    return known | {job for job, number in points.items() if runs[job] >= number}
 
 
 class Discovery:
@@ -424,9 +425,8 @@ class Discovery:
         self._heads: dict[str, JobHead] = {}
         self._sha256: dict[str, str] = {}  # of the jobs that are sound by themselves
         self._faulty: dict[str, InvalidJob] = {}  # those that are not
-        self._made: set[object] = (
-            set()
-        )  # digests of jobs whose runs this has made: a listing may not show them yet
+        #: Jobs whose runs this has made, as `_known_jobs` has them: a listing may not show them yet.
+        self._made: set[tuple[object, object]] = set()
         self._schedules = Schedules(store, by=by)
         self._scheduled: dict[str, Job] = {}  # those of the sound ones that have a schedule
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
@@ -446,7 +446,7 @@ class Discovery:
             if not self._wants(name) or name in self.invalid:
                 continue
             scheduled = self._scheduled.get(name)
-            if scheduled is None and self._sha256[name] in known:
+            if scheduled is None and (f"{JOBS}/{name}", self._sha256[name]) in known:
                 continue
             files = [info for each in order_of(name, self._heads) for info in jobs[each]]
             rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
@@ -460,7 +460,7 @@ class Discovery:
             if job is None:
                 continue  # it has just changed
             made += self._submitted(job, ledger, read)
-            self._made.add(job.sha256)
+            self._made.add((f"{JOBS}/{name}", job.sha256))
         return made, soonest
 
     def heads(self) -> Mapping[str, JobHead]:

@@ -48,7 +48,7 @@ _KEPT = (
     "schedule_tag",
     "fresh",
 )  #: of a wish
-_KEPT_OF_SPEC = ("name", "entrypoint", "priority", "accelerator", "retry")
+_KEPT_OF_SPEC = ("name", "entrypoint", "priority", "accelerator", "min_memory", "retry")
 _DISPENSABLE = ("metrics", "exactness_reasons", "environment", "reason", "failure")  #: of a record
 
 #: Format 1 is compressed against this, byte for byte: another text is another format.

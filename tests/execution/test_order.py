@@ -220,3 +220,11 @@ def test_a_job_that_was_edited_while_it_runs_ends_as_it_was_and_runs_once_more_a
     assert edited == ["print('scripted')\n", "print('edited')\n"]
     states = [(run.name, run.state, len(run.attempts)) for run in world.client.runs()]
     assert states == [("a", SUCCEEDED, 1), ("a", SUCCEEDED, 1)]
+
+
+def test_two_jobs_that_are_alike_but_for_their_names_are_two(world: Watching) -> None:
+    world.drop("a")
+    world.drop("b")
+    world.work()
+    assert world.runs() == {"a": SUCCEEDED, "b": SUCCEEDED}
+    assert world.work().outcomes == {}
