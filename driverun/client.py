@@ -18,6 +18,7 @@ from typing import Any
 from driverun.assembly import Surroundings, WorkOptions, init_root, open_client, open_worker
 from driverun.errors import RunFailed, UsageError, WaitTimeout
 from driverun.execution import client as calls
+from driverun.execution.approving import Review
 from driverun.execution.context import StopSignal
 from driverun.execution.outcome import Outcome
 from driverun.execution.worker import Mode
@@ -311,6 +312,18 @@ class RunHandle:
             UsageError: it has succeeded, is running, or waits for its first try.
         """
         self._calls.retry(self._id, fresh=fresh)
+
+    def review(self) -> Review:
+        """What would run if it were approved. Raises UsageError where nothing of it waits for that."""
+        return self._calls.review(self._id)
+
+    def approve(self, *, code: str | None = None) -> Review:
+        """Let its code be run, which somebody changed who is not trusted; gives what was approved.
+
+        Args:
+            code: the digest of the code that was looked at, as `review` has it; other code is refused.
+        """
+        return self._calls.approve(self._id, code=code)
 
     def report(self, file: str | Path | None = None) -> Path:
         """Write one HTML page about it; returns where, which is `<id>.html` in the current folder if None is said."""

@@ -17,7 +17,7 @@ from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import CHECKPOINT_NAME, AttemptKey
 from driverun.runs.state import manifest_counts
 from driverun.spool.snapshot import SnapshotKind
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 
 T = TypeVar("T")
 
@@ -83,12 +83,14 @@ def find_checkpoints(
         claims: every claim of the run.
         resume_after: attempts up to this number are left out: a person asked for a fresh start.
     """
+    people = people_of(store)  # a checkpoint puts files into the folder in which the job's code runs
     keys = {claim.key for claim in claims if claim.key.run_id == run_id and claim.key.number > resume_after}
     found = [
         info
         for key in sorted(keys)
         for each in store.list(key.folder)
-        if (info := checkpoint_of(key, each)) is not None
+        if (people is None or people.believes(each.author))
+        and (info := checkpoint_of(key, each)) is not None
         and manifest_counts(key=key, created_at=info.created_at, claims=claims)
     ]
     return sorted(found, key=lambda info: (info.order, info.path), reverse=True)

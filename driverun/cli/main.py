@@ -112,4 +112,4 @@ def main(context: click.Context, verbose: bool) -> None:
     context.ensure_object(App).verbose = verbose
 
 
-from driverun.cli import dev_drive, inspecting, launching, login, rehearsing, working  # noqa: E402, F401 (add theirs)
+from driverun.cli import approving, dev_drive, inspecting, launching, login, rehearsing, working  # noqa: E402, F401 (add theirs)

@@ -28,9 +28,10 @@ from driverun.report.wording import (
     time_text,
 )
 from driverun.runs.record import Exactness
-from driverun.runs.state import RunState
+from driverun.runs.state import RunState, WaitingFor
 
 if TYPE_CHECKING:
+    from driverun.execution.approving import Review
     from driverun.report.diff import Difference  # zipfile and more, for one command alone
 
 _STATE_STYLES = {
@@ -204,6 +205,32 @@ def problems(found: Sequence[Problem], *, terminal: bool = False, width: int | N
     return _lines(lines, terminal=terminal, width=width)
 
 
+def review_text(review: Review, *, terminal: bool = False, width: int | None = None) -> str:
+    """All that would run: who wrote it, what starts, the files, and what is new in them."""
+    facts = [
+        ("run", review.run_id),
+        ("changed by", ", ".join(review.authors)),
+        ("code", review.code_sha256),
+        ("starts", review.entrypoint),
+        ("params", json_text(review.params) if review.params else ""),
+        ("installs", ", ".join(review.requirements)),
+        ("compared with", review.before or "nothing: no code of this job has run here"),
+    ]
+    lines = [
+        (_Cell(text=name.ljust(15), style="dim"), _Cell(text=text.replace("\n", " ")))
+        for name, text in facts
+        if text
+    ]
+    parts = [_lines(lines, terminal=terminal, width=width)]
+    rows = [(_Cell(text=path), _Cell(text=size_text(size))) for path, size in review.files.items()]
+    columns = (_Column(head="FILE"), _Column(head="SIZE", is_number=True))
+    parts.append(_table(columns, rows, terminal=terminal, width=width))
+    parts += [_clean(change.diff, keep="\n\t") for change in review.changes]
+    if review.head:
+        parts.append(_clean(review.head, keep="\n\t"))
+    return "\n\n".join(parts)
+
+
 def difference_text(found: Difference | None, *, label_a: str, label_b: str) -> str:
     """What `diff` has to say, in one or two lines."""
     if found is None:
@@ -298,6 +325,8 @@ def _last_checkpoint(run: RunSummary, now: datetime) -> str:
 
 
 def _note(run: RunSummary) -> str:
+    if run.waiting_for is WaitingFor.APPROVAL:
+        return f"waits for approval: {run.reason}"
     if run.waiting_for is not None:
         return run.reason or f"waits for {WAITING_NAMES[run.waiting_for]}"
     if run.state is RunState.FAILED and run.failure is not None:

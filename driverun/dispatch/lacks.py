@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from driverun.dispatch.trust import approval_text
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import WishKind
 from driverun.runs.retries import tried_again_at
@@ -64,6 +65,14 @@ Reason = Callable[[Looked], Lack | None]
 def lacks_of(looked: Looked) -> tuple[Lack, ...]:
     """All that keeps the run from being taken up on any runtime, what to mend first in front."""
     return tuple(lack for reason in REASONS if (lack := reason(looked)) is not None)
+
+
+def _approval(looked: Looked) -> Lack | None:
+    unapproved = looked.evidence.unapproved
+    if unapproved is None:
+        return None
+    text = approval_text(looked.evidence.run_id, unapproved)
+    return Lack(waiting_for=WaitingFor.APPROVAL, text=text)
 
 
 def _data(looked: Looked) -> Lack | None:
@@ -131,4 +140,4 @@ def _backoff(looked: Looked) -> Lack | None:
 
 
 #: Every reason there is, each a function of what a look found. A new one is a function and its line here.
-REASONS: tuple[Reason, ...] = (_after, _data, _sweep, _backoff)
+REASONS: tuple[Reason, ...] = (_approval, _after, _data, _sweep, _backoff)

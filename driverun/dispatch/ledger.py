@@ -6,17 +6,19 @@ somebody asks for the details of a run.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from driverun.dispatch.trust import judged
 from driverun.errors import IntegrityError, ObjectNotFound
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.heads import read_head
 from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, WishKind, parse_ledger_name
 from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 
 Value = Claim | Record | RunFile | Wish
 
@@ -177,7 +179,10 @@ class Ledger:
         """What the file says; None if it is just vanishing or changing."""
         value, problem = None, ""
         try:
-            value = _parsed(info.path, name, self._store.read(info.path))
+            content = self._store.read(info.path)
+            if info.author is not None and not self._is_by_author(info, content):
+                return None
+            value = _parsed(info.path, name, content)
             outcome = isinstance(value, Record) and value.state.is_over
             # An outcome counts by its time. One that is younger than the listing waits for the next.
             if outcome and _version(self._store.stat(info.path)) != _version(info):
@@ -187,6 +192,12 @@ class Ledger:
         except IntegrityError as exc:
             problem = str(exc)
         return _Entry(info=_bare(info), name=name, value=value, problem=problem)
+
+    def _is_by_author(self, info: ObjectInfo, content: bytes) -> bool:
+        """Is this what the author wrote whom `info` tells of, and not what somebody wrote since?"""
+        if info.sha256 is not None:
+            return info.sha256 == hashlib.sha256(content).hexdigest()
+        return _version(self._store.stat(info.path)) == _version(info)
 
     def _exists(self, path: str) -> bool:
         try:
@@ -218,11 +229,12 @@ class Ledger:
         if not touched:
             return
         runs = dict(self._runs)
+        people = people_of(self._store)
         self._revision += 1
         for run_id in touched:
             runs.pop(run_id, None)
             if entries := {path: self._entries[path] for path in sorted(self._paths_of[run_id])}:
-                runs[run_id] = _evidence(run_id, entries)
+                runs[run_id] = judged(_evidence(run_id, entries), people)
             self._touched.pop(run_id, None)
             self._touched[run_id] = self._revision
         self._runs = runs
@@ -257,6 +269,11 @@ def _parsed(path: str, name: LedgerName, content: bytes) -> Value:
     return value
 
 
+def _age(described: tuple[ObjectInfo, RunFile]) -> tuple[object, ...]:
+    info, _ = described
+    return (info.created_at, info.object_id)
+
+
 def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
     described: list[tuple[ObjectInfo, RunFile]] = []
     asked: list[tuple[ObjectInfo, RunFile]] = []  # by submissions, which say the same
@@ -274,6 +291,9 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
                     created_at=info.created_at,
                     object_id=info.object_id,
                     details=entry.value.details,
+                    run_file=run_file,
+                    author=info.author,
+                    is_head=entry.is_head,
                 )
             )
         elif name is not None and name.kind is EntryKind.CLAIM:
@@ -291,7 +311,7 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
                     record_modified_at=beside.info.modified_at if beside is not None else None,
                 )
             )
-    first = min(described or asked, key=lambda one: (one[0].created_at, one[0].object_id), default=None)
+    first = min(described or asked, key=_age, default=None)
     return RunEvidence(
         run_id=run_id,
         run_file=first[1] if first is not None else None,
@@ -302,4 +322,5 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
             entry.is_cut and isinstance(entry.value, Wish) and entry.value.kind is WishKind.SUBMIT
             for entry in entries.values()
         ),
+        author=min(described, key=_age)[0].author if described else None,
     )

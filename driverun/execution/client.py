@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from driverun.dispatch.choose import priority_of
 from driverun.dispatch.lacks import Lack, Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
+from driverun.dispatch.trust import approval_text
 from driverun.errors import ObjectNotFound, RunNotFound, SpecError, UsageError
+from driverun.execution.approving import Review, refuse_other_code, review_of
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import (
     Discovery,
     InvalidJob,
     Job,
     Submission,
+    authors_of,
     job_on_root,
     local_job,
     make_wish,
@@ -47,7 +50,7 @@ from driverun.spec.order import job_head, order_faults
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spec.units import format_duration, format_size
 from driverun.spool.outputs import differs_by_the_clock
-from driverun.storage.base import ObjectStore, OpensLinks
+from driverun.storage.base import ObjectStore, OpensLinks, people_of
 from driverun.transfer.code import capture_code
 from driverun.transfer.fetch import ResultReader, fetch_results
 from driverun.transfer.progress import OnProgress
@@ -185,7 +188,10 @@ class Client:
         raise RunNotFound(f"there is no run {run} on {self._store.location}.{hint}")
 
     def _spec(self, evidence: RunEvidence) -> JobSpec | None:
-        return spec_from_json(evidence.spec) if evidence.spec is not None else None
+        try:
+            return spec_from_json(evidence.spec) if evidence.spec is not None else None
+        except SpecError:
+            return None  # whoever wrote it: the state of the others has to be seen
 
     def _derive(self, evidence: RunEvidence) -> Derived:
         spec = self._spec(evidence)
@@ -210,7 +216,7 @@ class Client:
             if details
             else ()
         )
-        return summarize(
+        summary = summarize(
             evidence,
             derived,
             checkpoints=checkpoints,
@@ -218,6 +224,10 @@ class Client:
             lack=self._written(lack) if lack is not None else "",
             priority=priority_of(evidence),
         )
+        if evidence.unapproved_retry is None or evidence.unapproved is not None:
+            return summary
+        text = approval_text(evidence.run_id, evidence.unapproved_retry)
+        return replace(summary, reason=f"a retry of it brings code that was {text}")
 
     def _written(self, lack: Lack) -> str:
         if lack.until is None:
@@ -289,7 +299,7 @@ class Client:
             before = self._derive(evidence).code_sha256 or evidence.run_file.code_sha256
             if code_sha256 != before:
                 details.update(code_sha256=code_sha256)
-            details["job_sha256"] = job.sha256
+            details.update(job_sha256=job.sha256, **authors_of(job))
         make_wish(self._store, evidence.run_id, WishKind.RETRY, details, clock=self._clock, by=self._by)
         return evidence.run_id
 
@@ -318,6 +328,31 @@ class Client:
             return f"{evidence.run_id} goes on at step {step}, from the checkpoint of attempt {newest.key.number}"
         why = ": a fresh start was asked for" if derived.starts_over else ", as there is no checkpoint of it"
         return f"{evidence.run_id} starts over at step 0{why}"
+
+    def review(self, run: str) -> Review:
+        """What would run if the run were approved. Raises UsageError where nothing of it waits for that."""
+        evidence = self._evidence(run)
+        return review_of(self._store, evidence, self._spec(evidence), self._ledger.runs)
+
+    def approve(self, run: str, *, code: str | None = None) -> Review:
+        """Let the code of a run be run that waits for it; gives what was approved, which is read once.
+
+        Args:
+            code: the digest of the code that the person has seen, or at least eight digits of its beginning; other
+                code is refused.
+        """
+        review = self.review(run)
+        if code is not None:
+            refuse_other_code(review, code)
+        make_wish(
+            self._store, review.run_id, WishKind.APPROVE, review.details, clock=self._clock, by=self._by
+        )
+        return review
+
+    def may_approve(self) -> bool:
+        """Does the approval of this process's account count to itself? Each worker has its own list of the trusted."""
+        people = people_of(self._store)
+        return people is None or any(people.trusts(name) for name in people.me)
 
     def _refuse(self, kind: WishKind, evidence: RunEvidence) -> None:
         refusal = wish_refusal(kind, self._derive(evidence))

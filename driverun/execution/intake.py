@@ -33,7 +33,8 @@ from driverun.spec.parser import (
     with_overrides,
 )
 from driverun.spec.reader import read_yaml
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, people_of
+from driverun.transfer.checksums import sha256_of
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
 
 JOB_FILE = "job.yaml"
@@ -51,6 +52,7 @@ class Job:
     local: Path | None  #: its folder on this machine; None: it is on the root
     job_file: str  #: name of the job file in that folder
     only: tuple[str, ...] | None  #: of a lone job file: the files that are its code
+    authors: tuple[str | None, ...] = ()  #: of its files on the root, where the store tells of authors
 
     @property
     def sha256(self) -> str:
@@ -104,7 +106,25 @@ def job_on_root(store: ObjectStore, name: str) -> Job:
     only = None if job_file == JOB_FILE else _code_of_lone(spec)
     files = read_job_on_root(store, folder, only=only)
     _check(spec, path, files, text)
-    return Job(name=name, spec=spec, text=text, files=files, local=None, job_file=job_file, only=only)
+    return Job(
+        name=name,
+        spec=spec,
+        text=text,
+        files=files,
+        local=None,
+        job_file=job_file,
+        only=only,
+        authors=_authors(store, files, path, text) if people_of(store) is not None else (),
+    )
+
+
+def _authors(store: ObjectStore, files: JobFiles, path: str, text: bytes) -> tuple[str | None, ...]:
+    """Who wrote what was read of a job on the root. Raises IntegrityError where it changed meanwhile."""
+    job_file = files.seen.get(path.rpartition("/")[2]) or store.stat(path)
+    if job_file.sha256 not in (None, sha256_of(text)) or job_file.size_bytes != len(text):
+        raise IntegrityError(f"cannot read {path}: it changed while it was read. Try again.")
+    authors = {info.author for info in (job_file, *files.seen.values())}
+    return tuple(sorted(authors, key=lambda author: author or ""))
 
 
 def _code_of_lone(spec: JobSpec) -> tuple[str, ...]:
@@ -200,7 +220,7 @@ def submit_job(
         planned.setdefault(run.run_id, (point, run, point_spec))
     sweep = sweep_id_of(spec.name, planned) if spec.matrix is not None else None
     details: dict[str, Any] = {"job": f"{JOBS}/{job.name}", "job_sha256": job.sha256}
-    details |= due_details(spec.schedule, due)
+    details |= due_details(spec.schedule, due) | authors_of(job)
     if spec.matrix is not None:
         details |= {"sweep": sweep, "points": len(planned), "max_parallel": spec.matrix.max_parallel}
     runs = []
@@ -273,6 +293,7 @@ def _retried_with(ledger: Ledger, job_sha256: str) -> str | None:
         (wish.order, run_id)
         for run_id, evidence in ledger.runs.items()
         if (wish := evidence.newest_wish(WishKind.RETRY)) is not None
+        and wish.is_believed
         and wish.details.get("job_sha256") == job_sha256
     ]
     return max(found)[1] if found else None
@@ -313,7 +334,7 @@ def _submit_run(
         known = ledger.detailed(run.run_id, {EntryKind.WISH})
     is_new = known is None or not known.is_complete
     spec_json = spec_to_json(spec)
-    if not is_new and known is not None and known.spec == spec_json:
+    if not is_new and known is not None and known.spec == spec_json and known.unapproved is None:
         wish = known.newest_wish(WishKind.SUBMIT)
         said = wish.details if wish is not None else {}
         telling = ("sweep", "points", "max_parallel") if "sweep" in details else ("job", "job_sha256")
@@ -322,6 +343,11 @@ def _submit_run(
     told = {**details, "spec": spec_json, "code_sha256": run.code_sha256, "computed": run.computed}
     make_wish(store, run.run_id, WishKind.SUBMIT, told, clock=clock, by=by)
     return is_new
+
+
+def authors_of(job: Job) -> dict[str, Any]:
+    """What a wish says of who wrote the code that it brings; nothing where the person who wishes brings it along."""
+    return {"authors": list(job.authors)} if job.authors else {}
 
 
 def make_wish(
@@ -393,11 +419,15 @@ def _known_jobs(ledger: Ledger) -> set[tuple[object, object]]:
         here: dict[tuple[object, object], int] = {}
         for wish in evidence.wishes:
             sha256 = wish.details.get("job_sha256")
+            folder = wish.details.get("job")
+            if not wish.is_believed or not isinstance(sha256, str) or not isinstance(folder, str | None):
+                continue  # a stranger's word keeps no job from being found
             if wish.kind is WishKind.RETRY:  # mended code is the retried run's
-                known |= {(each.details.get("job"), sha256) for each in evidence.wishes}
+                folders = (each.details.get("job") for each in evidence.wishes)
+                known |= {(each, sha256) for each in folders if isinstance(each, str)}
             elif wish.kind is WishKind.SUBMIT:
                 number = wish.details.get("points")
-                here[wish.details.get("job"), sha256] = number if isinstance(number, int) else 1
+                here[folder, sha256] = number if isinstance(number, int) else 1
         points |= here
         runs.update(here.keys())
     return known | {job for job, number in points.items() if runs[job] >= number}

@@ -17,6 +17,7 @@ from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
 from driverun.dispatch.takeover import state_before
+from driverun.dispatch.trust import approval_text
 from driverun.errors import SpecError, TransientStoreError, UsageError
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
@@ -478,7 +479,7 @@ class Worker:
     def _take_up(self, run_id: str) -> Outcome | None:
         context = self._context
         evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
-        if evidence is None or self._spec_of(evidence) is None:
+        if evidence is None or self._spec_of(evidence) is None or evidence.unapproved is not None:
             return None  # it had a sound head only; the next look leaves it alone
         number = evidence.highest_number + 1
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
@@ -496,13 +497,16 @@ class Worker:
         evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
         assert evidence is not None, "it was there a moment ago"
         spec = self._spec_of(evidence)
-        assert spec is not None, "it was chosen by its spec"
-        assert evidence.run_file is not None, "a run without its file is not chosen"
+        if spec is None or evidence.run_file is None or not evidence.is_read:
+            return self._give_up(won.key, AttemptState.INTERRUPTED, "its files changed as it was taken up")
         before = state_before(evidence, won.key, max_errors=spec.retry.max_errors)
         if before.state in (RunState.CANCELLED, RunState.FAILED):
             is_cancelled = before.state is RunState.CANCELLED
             state = AttemptState.CANCELLED if is_cancelled else AttemptState.FAILED
             return self._give_up(won.key, state, before.reason)
+        if evidence.unapproved is not None:  # since it was chosen
+            reason = approval_text(run_id, evidence.unapproved)
+            return self._give_up(won.key, AttemptState.INTERRUPTED, reason)
         given: list[GivenResults] = []
         for target, other in results_given(evidence):
             earlier = self._state_of(other)

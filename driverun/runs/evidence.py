@@ -38,11 +38,24 @@ class WishEvidence:
     created_at: datetime
     object_id: str
     details: Mapping[str, Any]
+    run_file: RunFile | None = None  #: what it asks to be computed; None where a file of its own says so
+    author: str | None = None  #: who changed the file last; None: the store does not tell
+    is_believed: bool = True  #: its author is somebody whose word about others counts
+    is_head: bool = False  #: it is known by what a listing shows, from which details are missing
 
     @property
     def order(self) -> tuple[datetime, str]:
         """Sorts wishes as the store saw them come."""
         return (self.created_at, self.object_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unapproved:
+    """Code that nobody has approved whose approval counts."""
+
+    code_sha256: str
+    computed_sha256: str  #: digest of what the run computes; its beginning, where the details are not known
+    authors: tuple[str, ...]  #: who are to answer for it, and are not trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +69,9 @@ class RunEvidence:
     claims: tuple[ClaimEvidence, ...] = ()  #: in any order
     wishes: tuple[WishEvidence, ...] = ()  #: in any order
     is_cut: bool = False  #: a submission is known by its head alone, which had no room for all of its spec
+    author: str | None = None  #: of the run's own file, where there is one: who changed it last
+    unapproved: Unapproved | None = None  #: what keeps the run from being taken up
+    unapproved_retry: Unapproved | None = None  #: of a retry that does not count yet
 
     def newest_wish(self, *kinds: WishKind) -> WishEvidence | None:
         """The wish of these kinds that the store saw last."""
@@ -73,6 +89,11 @@ class RunEvidence:
     def is_complete(self) -> bool:
         """Is all there that a worker needs?"""
         return self.run_file is not None and self.spec is not None
+
+    @property
+    def is_read(self) -> bool:
+        """Has every wish been read, so that nothing of them is known by a listing alone?"""
+        return not any(wish.is_head for wish in self.wishes)
 
     @property
     def highest_number(self) -> int:

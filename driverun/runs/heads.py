@@ -47,6 +47,7 @@ _KEPT = (
     "due",
     "schedule_tag",
     "fresh",
+    "authors",  # without them, whoever submitted would answer for the code
 )  #: of a wish
 _KEPT_OF_SPEC = ("name", "entrypoint", "priority", "accelerator", "min_memory", "retry")
 _DISPENSABLE = ("metrics", "exactness_reasons", "environment", "reason", "failure")  #: of a record

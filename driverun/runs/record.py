@@ -218,8 +218,10 @@ class Wish:
     by: str  #: user@host, for people
     details: Mapping[str, Any] = field(default_factory=dict)
     #: SUBMIT: {"job": folder on the root or null, "job_sha256": of its files, "spec": the resolved spec,
-    #:     "code_sha256", "computed": as a RunFile has them; on older roots they are in one}
-    #: RETRY: {"fresh": bool, "code_sha256": what to run from now on, or null for the same}
+    #:     "code_sha256", "computed": as a RunFile has them (on older roots they are in one),
+    #:     "authors": of the job's files, where they are on the root}
+    #: RETRY: {"fresh": bool, "code_sha256": what to run from now on, or null for the same, "authors": as above}
+    #: APPROVE: {"code_sha256": of the code, "computed_sha256": whole digest of `computed`}
 
     def to_bytes(self) -> bytes:
         return _dump(self)

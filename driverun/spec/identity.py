@@ -83,6 +83,15 @@ def run_id_of(
     return f"{spec.name}-{digest[:12]}"
 
 
+def computed_sha256(computed: Mapping[str, Any]) -> str:
+    """Return the whole digest of what `computed_part` gave, of which a run's id has the beginning.
+
+    Raises:
+        ValueError: it is no such thing, but has a number in it that is not finite.
+    """
+    return _sha256_of(computed)
+
+
 def code_sha256_of(files: Mapping[str, tuple[str, bool]]) -> str:
     """Return one digest for a job's files, whatever order they were found in.
 

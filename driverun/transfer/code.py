@@ -8,7 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class JobFiles:
     """The code of a job, read at one moment."""
 
     files: Mapping[str, JobFile]  #: path relative to the job's folder, "/" between its parts
+    #: Of a root: these and the job file, as they were listed.
+    seen: Mapping[str, ObjectInfo] = field(default_factory=dict, compare=False)
 
     @cached_property
     def code_sha256(self) -> str:
@@ -113,8 +115,9 @@ def read_job_on_root(store: ObjectStore, folder: str, *, only: Collection[str] |
         IntegrityError: a file changed while it was read, as far as the store can tell.
     """
     if only is None:
-        objects = {info.path.removeprefix(f"{folder}/"): info for info in store.list(folder, recursive=True)}
-        found = {path: info for path, info in sorted(objects.items()) if is_code(path)}
+        seen = {info.path.removeprefix(f"{folder}/"): info for info in store.list(folder, recursive=True)}
+        seen = {path: info for path, info in sorted(seen.items()) if is_code(path) or path == JOB_FILE}
+        found = {path: info for path, info in seen.items() if path != JOB_FILE}
     else:
         found = {}
         for path in sorted(map(storable_path, only)):
@@ -122,8 +125,9 @@ def read_job_on_root(store: ObjectStore, folder: str, *, only: Collection[str] |
                 found[path] = store.stat(f"{folder}/{path}")
             except ObjectNotFound:
                 continue
+        seen = found
     _refuse_too_much(folder, [(path, info.size_bytes) for path, info in found.items()])
-    return JobFiles(files={path: _read_verified(store, info) for path, info in found.items()})
+    return JobFiles(files={path: _read_verified(store, info) for path, info in found.items()}, seen=seen)
 
 
 def pack_code(files: JobFiles) -> bytes:
@@ -176,6 +180,17 @@ def unpack_code(store: ObjectStore, code_sha256: str, folder: Path) -> dict[str,
         place.write_bytes(file.content)
         place.chmod(0o755 if file.is_executable else 0o644)
     return {name: file.sha256 for name, file in members.items()}
+
+
+def stored_code(store: ObjectStore, code_sha256: str) -> JobFiles:
+    """Return the code that the root keeps under this digest, verified.
+
+    Raises:
+        ObjectNotFound: the root holds no such code.
+        IntegrityError: what it holds is not this code.
+    """
+    path = layout.code_file(code_sha256)
+    return JobFiles(files=_verified_members(store.read(path), path, code_sha256))
 
 
 def place_job(
@@ -246,7 +261,10 @@ _WHERE_DATA_BELONGS = (
 
 def _read_verified(store: ObjectStore, info: ObjectInfo) -> JobFile:
     file = JobFile.of(store.read(info.path))
-    if len(file.content) != info.size_bytes or info.sha256 not in (None, file.sha256):
+    seen = info.sha256
+    if seen is None and info.author is not None:  # so that what was read is what this author wrote
+        seen = file.sha256 if store.stat(info.path).modified_at == info.modified_at else ""
+    if len(file.content) != info.size_bytes or seen not in (None, file.sha256):
         raise IntegrityError(f"cannot read {info.path}: it changed while it was read. Try again.")
     return file
 
