@@ -16,6 +16,7 @@ from driverun.execution.client import Client
 from driverun.execution.intake import job_on_root, submit_job
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
+from driverun.runs.heads import head_of
 from driverun.runs.layout import WishKind, code_file, run_file, wish_file
 from driverun.runs.record import RunFile, Wish
 from driverun.runs.state import RunState, WaitingFor
@@ -217,23 +218,40 @@ def forged_submission(shared: Shared) -> None:
     )
 
 
+def submission_of(shared: Shared) -> tuple[str, Wish]:
+    [path] = [
+        info.path for info in shared.store.list("ledger") if "mine-" in info.path and ".submit." in info.path
+    ]
+    return path, Wish.from_bytes(shared.store.read(path))
+
+
 def forged_run_file(shared: Shared) -> None:
-    """Other code in the place of what the owner submitted."""
-    run_id = shared.run_of("mine")
-    run = RunFile.from_bytes(shared.store.read(run_file(run_id)))
+    """Other code, in the file that older roots have for each run."""
+    _, wish = submission_of(shared)
     code_sha256 = capture_code(shared.stranger, evil())
-    computed = {**run.computed, "code_sha256": code_sha256}
-    shared.stranger.replace(
-        run_file(run_id), replace(run, code_sha256=code_sha256, computed=computed).to_bytes()
-    )
+    computed = {**wish.details["computed"], "code_sha256": code_sha256}
+    run = RunFile(run_id=wish.run_id, name="mine", code_sha256=code_sha256, computed=computed)
+    shared.stranger.create(run_file(wish.run_id), run.to_bytes())
 
 
 def forged_computation(shared: Shared) -> None:
     """The owner's code, but told to put the results of another run beside it."""
-    run_id = shared.run_of("mine")
-    run = RunFile.from_bytes(shared.store.read(run_file(run_id)))
-    computed = {**run.computed, "after": {"..": "other-0123456789ab"}}
-    shared.stranger.replace(run_file(run_id), replace(run, computed=computed).to_bytes())
+    _, wish = submission_of(shared)
+    computed = {**wish.details["computed"], "after": {"..": "other-0123456789ab"}}
+    wish = replace(wish, wish_id="f1", details={**wish.details, "computed": computed})
+    content = wish.to_bytes()
+    shared.stranger.create(
+        wish_file(wish.run_id, wish.kind, "f1"), content, properties=head_of(wish, content)
+    )
+
+
+def forged_head(shared: Shared) -> None:
+    """What listings show of the owner's submission, changed in a way that leaves no trace."""
+    path, wish = submission_of(shared)
+    code_sha256 = capture_code(shared.stranger, evil())
+    lie = replace(wish, details={**wish.details, "code_sha256": code_sha256})
+    content = wish.to_bytes()
+    shared.store.replace(path, content, properties=head_of(lie, content))
 
 
 def forged_code(shared: Shared) -> None:
@@ -243,15 +261,24 @@ def forged_code(shared: Shared) -> None:
 
 
 def forged_edit_of_a_submission(shared: Shared) -> None:
-    """Another entrypoint in the owner's own submission."""
-    [path] = [info.path for info in shared.store.list("ledger") if ".submit." in info.path]
-    content = shared.store.read(path).replace(b'"train.py"', b'"other.py"')
-    shared.stranger.replace(path, content)
+    """Other code in the owner's own submission, so that its head is of the owner's making."""
+    path, wish = submission_of(shared)
+    code_sha256 = capture_code(shared.stranger, evil())
+    other = wish.to_bytes().replace(wish.details["code_sha256"].encode(), code_sha256.encode())
+    assert len(other) == len(wish.to_bytes())
+    shared.stranger.replace(path, other)
 
 
 @pytest.mark.parametrize(
     "forge",
-    [forged_submission, forged_run_file, forged_computation, forged_code, forged_edit_of_a_submission],
+    [
+        forged_submission,
+        forged_run_file,
+        forged_computation,
+        forged_head,
+        forged_code,
+        forged_edit_of_a_submission,
+    ],
 )
 def test_nothing_of_a_strangers_runs_by_a_forgery(
     shared: Shared, forge: Callable[[Shared], None], monkeypatch: pytest.MonkeyPatch
