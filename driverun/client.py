@@ -21,6 +21,7 @@ from driverun.execution import client as calls
 from driverun.execution.approving import Review
 from driverun.execution.context import StopSignal
 from driverun.execution.outcome import Outcome
+from driverun.execution.timetable import ScheduleSummary
 from driverun.execution.worker import Mode
 from driverun.report.curves import Curves
 from driverun.report.diff import Difference
@@ -112,6 +113,27 @@ class Client:
             for handle in handles:
                 handle.wait()
         return handles
+
+    def schedule(self, job: str | Path) -> ScheduleSummary:
+        """Put a job whose file has a schedule in its place on the root, as `driverun submit` does.
+
+        Raises:
+            SpecError: the job file is faulty, or it would never fall due.
+            UsageError: there is no such job, or it has no schedule.
+        """
+        return self._calls.schedule(self._calls.load_job(os.fspath(job)))
+
+    def schedules(self) -> list[ScheduleSummary]:
+        """Every job that has a schedule, with its next due times and its last run."""
+        return self._calls.schedules()
+
+    def suspend(self, job: str) -> ScheduleSummary:
+        """Let nothing of the job fall due until it is resumed. Raises UsageError: it has no schedule."""
+        return self._calls.suspend_schedule(job)
+
+    def resume(self, job: str) -> ScheduleSummary:
+        """Let the job fall due again; what would have been due meanwhile is not made up for."""
+        return self._calls.resume_schedule(job)
 
     def upload(self, local: str | Path, target: str, on_progress: OnProgress | None = None) -> Uploaded:
         """Put a file or folder of this machine at `target` on the root, such as `data/mnist.npz`."""

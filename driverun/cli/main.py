@@ -112,4 +112,13 @@ def main(context: click.Context, verbose: bool) -> None:
     context.ensure_object(App).verbose = verbose
 
 
-from driverun.cli import approving, dev_drive, inspecting, launching, login, rehearsing, working  # noqa: E402, F401 (add theirs)
+from driverun.cli import (  # noqa: E402 (they add theirs)
+    approving,  # noqa: F401
+    dev_drive,  # noqa: F401
+    inspecting,  # noqa: F401
+    launching,  # noqa: F401
+    login,  # noqa: F401
+    rehearsing,  # noqa: F401
+    scheduling,  # noqa: F401
+    working,  # noqa: F401
+)

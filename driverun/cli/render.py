@@ -32,6 +32,7 @@ from driverun.runs.state import RunState, WaitingFor
 
 if TYPE_CHECKING:
     from driverun.execution.approving import Review
+    from driverun.execution.timetable import ScheduleSummary
     from driverun.report.diff import Difference  # zipfile and more, for one command alone
 
 _STATE_STYLES = {
@@ -164,6 +165,42 @@ def run_text(run: RunSummary, *, now: datetime, terminal: bool = False, width: i
     if run.failure is not None and run.failure.traceback:
         parts.append(_clean(run.failure.traceback.rstrip(), keep="\n\t"))
     return "\n\n".join(parts)
+
+
+def schedules_text(found: Sequence[ScheduleSummary]) -> str:
+    """Every schedule in a block of its own."""
+    return "\n".join(_schedule_block(each) for each in found)
+
+
+def _schedule_block(summary: ScheduleSummary) -> str:
+    until = f", until {summary.until}" if summary.until is not None else ""
+    last = "-"
+    if summary.last_due is not None:
+        last = f"{_wall_time(summary.last_due)}  {summary.last_run}"
+    lines = [
+        f"{_clean(summary.job)}  {_clean(summary.cron)}  {_clean(summary.timezone)}"
+        f"  catch_up {summary.catch_up.value}{until}",
+        f"  last  {last}",
+        f"  next  {next_due_text(summary)}" if not summary.coming else "",
+        *(
+            f"  {'next' if number == 0 else '    '}  {_wall_time(due)}"
+            for number, due in enumerate(summary.coming)
+        ),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def next_due_text(summary: ScheduleSummary) -> str:
+    """When a schedule falls due next, or why it does not."""
+    if summary.is_suspended:
+        return f"suspended; go on with: driverun schedule resume {summary.job}"
+    if not summary.coming:
+        return "has come to its end"
+    return f"falls due next on {_wall_time(summary.coming[0])}"
+
+
+def _wall_time(moment: datetime) -> str:
+    return f"{moment:%a %Y-%m-%d %H:%M %Z}"
 
 
 def drill_table(rows: Sequence[DrillRow], *, terminal: bool = False, width: int | None = None) -> str:

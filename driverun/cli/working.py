@@ -64,22 +64,39 @@ def upload(app: App, local: Path, target: str) -> None:
 @click.argument("job")
 @click.option("-p", "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the job.")
 @click.option("--again", is_flag=True, help="Make another run of what was computed already.")
+@click.option("--now", is_flag=True, help="Of a job with a schedule, make a run at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--wait", is_flag=True, help="Return when all is over; 1 if a run did not succeed.")
 @root_option
 @click.pass_obj
-def submit(app: App, job: str, params: tuple[str, ...], again: bool, as_json: bool, wait: bool) -> None:
+def submit(
+    app: App, job: str, params: tuple[str, ...], again: bool, now: bool, as_json: bool, wait: bool
+) -> None:
     """Put JOB, a folder or a name under jobs/, into the queue; print the run's id.
+
+    A job with a schedule is put in its place, and makes its runs as they fall due.
 
     A job with a matrix makes a run for each point, whose ids are printed in the order of the matrix.
     """
-    from driverun.cli.render import json_text
+    from driverun.cli.render import json_text, next_due_text
+    from driverun.errors import UsageError
     from driverun.runs.state import RunState
     from driverun.spec.parser import parse_override
 
     client = app.client()
     loaded = client.load_job(job)
     overrides: dict[str, Any] = dict(parse_override(text) for text in params)
+    if loaded.spec.schedule is not None and not now:
+        if overrides or again or wait:
+            raise UsageError(
+                f"cannot submit {job} like this: it has a schedule, whose runs take what the job file says. "
+                "For one run at once: driverun submit --now"
+            )
+        placed = client.schedule(loaded)
+        for warning in client.job_warnings(loaded):
+            say(f"note: {warning}")
+        click.echo(json_text(placed.to_json()) if as_json else f"{placed.job}: {next_due_text(placed)}")
+        return
     submitted = client.submit(loaded, params=overrides, again=again)
     for warning in client.job_warnings(loaded):
         say(f"note: {warning}")

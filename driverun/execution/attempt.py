@@ -464,6 +464,7 @@ class Attempt:
             interrupted_before=any(view.first_step is not None or view.died for view in earlier),
             code_changed=code_changed,
             secrets=tuple(self._gathered.values),
+            due=self._run_file.computed.get("due"),
             notes=tuple(notes),
         )
 

@@ -35,6 +35,7 @@ from driverun.execution.intake import (
     submit_in_order,
     syntax_warning,
 )
+from driverun.execution.timetable import ScheduleSummary, Timetable
 from driverun.report.curves import Curves, read_curves
 from driverun.report.diff import Difference, first_difference
 from driverun.report.final_state import FinalState, OutputFile, final_state_of
@@ -78,6 +79,7 @@ class Client:
         self._clock = clock
         self._by = by
         self._ledger = Ledger(store)
+        self._timetable = Timetable(store, self._ledger, by=by)
         self._counted: tuple[Mapping[str, RunEvidence], Counter[str]] | None = None
 
     @property
@@ -127,6 +129,28 @@ class Client:
             clock=self._clock,
             by=self._by,
         )
+
+    # Schedules.
+
+    def schedule(self, job: Job) -> ScheduleSummary:
+        """Put a job with a schedule in its place on the root; its runs are made as they fall due.
+
+        Raises:
+            SpecError: it would never fall due.
+        """
+        return self._timetable.put(job)
+
+    def schedules(self) -> list[ScheduleSummary]:
+        """Every job that has a schedule, by its name."""
+        return self._timetable.summaries()
+
+    def suspend_schedule(self, job: str) -> ScheduleSummary:
+        """Let nothing of the job fall due from now on. Raises UsageError: it has no schedule."""
+        return self._timetable.suspend(job)
+
+    def resume_schedule(self, job: str) -> ScheduleSummary:
+        """Let the job fall due again; what would have been due meanwhile is gone."""
+        return self._timetable.resume(job)
 
     def job_warnings(self, job: Job) -> list[str]:
         """What will keep the job from running, as far as it can be known now."""

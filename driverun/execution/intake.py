@@ -228,8 +228,7 @@ def submit_job(
         told = {**details, "point": dict(point)} if sweep is not None else details
         is_new = _submit_run(store, ledger, run, point_spec, told, clock=clock, by=by)
         runs.append(Submitted(run_id=run_id, is_new=is_new, params=point))
-    if job.local is not None and not _is_on_root(store, job):
-        place_job(store, job.local, job.name, job_file=job.job_file, only=job.only)
+    place_on_root(store, job)
     return Submission(runs=tuple(runs), sweep=sweep)
 
 
@@ -361,6 +360,12 @@ def make_wish(
         store.create(wish_file(run_id, kind, wish_id), content, properties=head_of(wish, content))
     except ObjectExists:
         return  # the answer to this very call was lost: nobody else has the id
+
+
+def place_on_root(store: ObjectStore, job: Job) -> None:
+    """Put the job where people see and change it, unless it lies there."""
+    if job.local is not None and not _is_on_root(store, job):
+        place_job(store, job.local, job.name, job_file=job.job_file, only=job.only)
 
 
 def _is_on_root(store: ObjectStore, job: Job) -> bool:

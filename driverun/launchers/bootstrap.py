@@ -196,10 +196,12 @@ def unpack(wheel: bytes, folder: str) -> None:
 
 
 def install_release(version: str, folder: str) -> None:
-    """Have pip put the released driverun into `folder`, without what it requires: Colab has that."""
+    """Have pip put the released driverun into `folder`, without what it requires: Colab has all but cronsim."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", f"{folder}.part"]
     shutil.rmtree(f"{folder}.part", ignore_errors=True)
-    done = subprocess.run([*command, f"driverun=={version}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, f"driverun=={version}", "cronsim"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         complaint = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise NotReady(

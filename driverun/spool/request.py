@@ -46,6 +46,7 @@ class TrainingRequest:
     code_sha256: str = ""  #: of the code that runs, for the checkpoint's fingerprint
     data_sha256: str = ""  #: of the data it was given, likewise
     secrets: tuple[str, ...] = ()  #: variables of the process that hold one; the values are in no file
+    due: str | None = None  #: when its schedule wanted the run, ISO 8601 in UTC; None: no schedule made it
     notes: tuple[str, ...] = ()  #: reasons why the run is approximate that the runner already knows
 
     def write(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class CurrentRun:
     seed: int = 0
     attempt: int = 1  #: counts the tries at this run, from 1
     run_id: str = ""  #: "" outside a worker
+    due: datetime | None = None  #: when the job's schedule wanted this run, in UTC; None: no schedule made it
 
 
 _current: CurrentRun | None = None
@@ -46,6 +48,7 @@ def run_of(request: TrainingRequest) -> CurrentRun:
         seed=request.seed,
         attempt=request.attempt,
         run_id=request.run_id,
+        due=datetime.fromisoformat(request.due) if request.due is not None else None,
     )
 
 

@@ -34,6 +34,7 @@ _TOLD = (
 )  # of what an installation keeps; the rest is about itself
 _FORM = "Wheel-Version: 1.0\nGenerator: driverun\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _DATE = (2020, 2, 2, 0, 0, 0)  # as hatchling's; zip knows none before 1980
+_CARRIED = "cronsim"  # no image of Colab has it, and there a wheel is unpacked without what it requires
 _NAME = re.compile(rf"{WHEELS}/{_PROJECT}-[^-/]+-0_[0-9a-f]{{16}}-py3-none-any\.whl")
 
 
@@ -58,6 +59,7 @@ def running_wheel() -> Wheel:
     about = f"{_PROJECT}-{__version__}.dist-info"
     files = {f"{_PROJECT}/{path.relative_to(_PACKAGE).as_posix()}": path.read_bytes() for path in _sources()}
     files |= {f"{about}/{name}": content for name, content in sorted(_told().items())}
+    files |= _carried()
     files[f"{about}/WHEEL"] = _FORM.encode()
     record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items())
     files[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
@@ -92,6 +94,21 @@ def _sources() -> list[Path]:
         and path.suffix != ".pyc"
         and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(_PACKAGE).parts)
     ]
+
+
+def _carried() -> Mapping[str, bytes]:
+    """The library that goes along, with its licence."""
+    found = importlib.util.find_spec(_CARRIED)
+    if found is None or found.origin is None:
+        raise UsageError(
+            f"cannot make the wheel of this driverun: {_CARRIED} is not installed. pip install {_CARRIED}"
+        )
+    folder = Path(found.origin).parent
+    files = {path.name: path for path in (*folder.glob("*.py"), folder / "py.typed", folder / "LICENSE")}
+    if not files["LICENSE"].is_file():
+        of_it = metadata.distribution(_CARRIED).files or []
+        files["LICENSE"] = Path(str(next(file for file in of_it if file.name == "LICENSE").locate()))
+    return {f"{_CARRIED}/{name}": path.read_bytes() for name, path in sorted(files.items())}
 
 
 def _told() -> Mapping[str, bytes]:

@@ -12,11 +12,18 @@ import pytest
 from driverun.dispatch.ledger import Ledger
 from driverun.execution.intake import Discovery
 from driverun.execution.scheduling import due_runs
+from driverun.execution.trainer import Trainer
+from driverun.execution.worker import Mode
 from driverun.runs.layout import SCHEDULES
+from driverun.runs.state import RunState
+from driverun.spool.folder import SpoolFolder
+from driverun.spool.request import TrainingRequest
 from driverun.storage.base import ObjectStore
 from driverun.storage.local import LocalStore
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import START, FakeClock
+from driverun.training.current import run_of
+from tests.execution.world import World
 
 QUIET_S = 5.0
 
@@ -245,3 +252,20 @@ def test_a_due_time_of_a_matrix_is_whole_even_if_somebody_died_on_the_way(root: 
     root.clock.advance(seconds=60.0)
     assert root.worker().look() == []
     assert root.dues() == [day(1)] * 3
+
+
+def test_a_script_can_ask_when_it_was_due(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    root = Root(world.store, world.clock)
+    root.job()
+    root.worker().look()
+    root.to(day(1))
+    asked: list[TrainingRequest] = []
+
+    def start(spool: SpoolFolder, **options: Any) -> Trainer:
+        asked.append(TrainingRequest.read(spool.request))
+        return world.start(spool, **options)
+
+    world.worker(start=start).work(Mode.UNTIL_EMPTY)
+    assert run_of(asked[0]).due == day(1)
+    assert [run.state for run in world.client.runs()] == [RunState.SUCCEEDED]

@@ -163,7 +163,7 @@ def test_without_a_wheel_pip_brings_the_release_and_nothing_else(
     install_release("9.9", str(folder))
     assert folder.is_dir()
     command = run.call_args.args[0]
-    assert command[-1] == "driverun==9.9"
+    assert command[-2:] == ["driverun==9.9", "cronsim"]
     assert "--no-deps" in command
 
 

@@ -60,6 +60,15 @@ def test_it_holds_the_package_and_what_it_requires(wheel_file: Path) -> None:
     assert "pydrive2" in told
 
 
+def test_it_brings_what_no_image_of_colab_has(wheel_file: Path, tmp_path: Path) -> None:
+    place = tmp_path / "unpacked"
+    with zipfile.ZipFile(wheel_file) as archive:
+        archive.extractall(place, [name for name in archive.namelist() if name.startswith("cronsim/")])
+    told = python("-c", "import cronsim; print(cronsim.__file__)", path=place, cwd=tmp_path, options=["-S"])
+    assert told.stdout == f"{place}/cronsim/__init__.py\n", told.stderr
+    assert "Redistribution" in (place / "cronsim" / "LICENSE").read_text()
+
+
 def test_its_record_is_true(wheel_file: Path) -> None:
     with zipfile.ZipFile(wheel_file) as archive:
         record = archive.read(f"driverun-{driverun.__version__}.dist-info/RECORD").decode()
