@@ -23,6 +23,7 @@ from driverun.execution.context import StopSignal
 from driverun.execution.outcome import Outcome
 from driverun.execution.timetable import ScheduleSummary
 from driverun.execution.worker import Mode
+from driverun.report.compare import Comparison
 from driverun.report.curves import Curves
 from driverun.report.diff import Difference
 from driverun.report.summary import RunSummary
@@ -30,7 +31,7 @@ from driverun.runs.state import RunState, WaitingFor
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.upload import Uploaded
 
-__all__ = ["Client", "Curves", "RunHandle", "RunState", "RunSummary", "WaitingFor"]
+__all__ = ["Client", "Comparison", "Curves", "RunHandle", "RunState", "RunSummary", "WaitingFor"]
 
 
 def _silent(_: str) -> None:
@@ -173,6 +174,20 @@ class Client:
     def diff(self, run_a: str | RunHandle, run_b: str | RunHandle) -> Difference | None:
         """The first variable, value or output in which two runs differ; None if they are the same."""
         return self._calls.diff(_id_of(run_a), _id_of(run_b))
+
+    def compare(self, *of: str | RunHandle, metric: str | None = None, mode: str | None = None) -> Comparison:
+        """Runs beside each other, the best first, with the params in which they differ.
+
+        Args:
+            of: sweeps, jobs or runs; none: the newest sweep, else every run.
+            metric: by which; None: that of the job's checkpoints, else a usual one.
+            mode: "min" or "max"; None: by the metric's name.
+
+        Raises:
+            RunNotFound: there is none of a name that was given.
+            UsageError: no run has the metric, or a name is that of two jobs.
+        """
+        return self._calls.compare([_id_of(each) for each in of], metric=metric, mode=mode)
 
     # Working.
 

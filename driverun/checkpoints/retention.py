@@ -25,11 +25,11 @@ from driverun.errors import IntegrityError, ObjectNotFound, StoreAccessDenied, T
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import AttemptKey
 from driverun.runs.state import manifest_counts
+from driverun.spec.metrics import more_is_better
 from driverun.spool.snapshot import SnapshotKind
 from driverun.storage.base import TICK_S, ObjectInfo, ObjectStore
 
 _PACK_NAME = re.compile(r"pack-([0-9a-f]{64})")
-_MORE_IS_BETTER = re.compile(r"acc|auc|precision|recall|f1|fbeta|fmeasure|iou|dice|r2|bleu")
 
 
 class Best(enum.Enum):
@@ -43,7 +43,7 @@ class Best(enum.Enum):
         """What `mode` says: "min", "max", or "auto", which goes by the metric's name."""
         if mode != "auto":
             return cls(mode)
-        return cls("max" if _MORE_IS_BETTER.search(monitor.lower()) else "min")
+        return cls("max" if more_is_better(monitor) else "min")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

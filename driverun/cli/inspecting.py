@@ -1,4 +1,4 @@
-"""Commands that look: status, logs, fetch, report, diff, doctor."""
+"""Commands that look: status, logs, fetch, report, diff, compare, doctor."""
 
 from __future__ import annotations
 
@@ -111,6 +111,36 @@ def diff(app: App, run_a: str, run_b: str, as_json: bool) -> None:
         click.echo(render.difference_text(found, label_a=client.find(run_a), label_b=client.find(run_b)))
     if found is not None:
         sys.exit(EXIT_NO)
+
+
+@main.command()
+@click.argument("of", nargs=-1, metavar="[JOB | SWEEP | RUN]...")
+@click.option("--metric", metavar="NAME", help="By which they are in order; as `status RUN` names it.")
+@click.option("--mode", type=click.Choice(["min", "max"]), help="Whether less or more of it is better.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
+@root_option
+@click.pass_obj
+def compare(
+    app: App, of: tuple[str, ...], metric: str | None, mode: str | None, as_json: bool, as_csv: bool
+) -> None:
+    """Show runs beside each other, the best first, with the params in which they differ.
+
+    Without a name, the newest sweep is meant. Runs that are not done come last. The metric is the one that the job's
+    checkpoints monitor, else evaluate's accuracy or loss, else a val_ metric of fit.
+    """
+    from driverun.cli import render
+
+    found = app.client().compare(of, metric=metric, mode=mode)
+    if as_json:
+        click.echo(render.json_text(found.to_json()))
+    elif as_csv:
+        click.echo(found.to_csv(), nl=False)
+    elif not found.runs:
+        click.echo("No runs yet: driverun submit JOB")
+    else:
+        click.echo(render.comparison_text(found, terminal=app.is_terminal))
+        say(render.ranking_text(found))
 
 
 @main.command()

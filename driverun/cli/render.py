@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from driverun.report.compare import Comparison, value_text
 from driverun.report.interruptions import interruptions_of
 from driverun.report.summary import RunSummary, timestamp
 from driverun.report.wording import (
@@ -266,6 +267,38 @@ def review_text(review: Review, *, terminal: bool = False, width: int | None = N
     if review.head:
         parts.append(_clean(review.head, keep="\n\t"))
     return "\n\n".join(parts)
+
+
+def comparison_text(found: Comparison, *, terminal: bool = False, width: int | None = None) -> str:
+    """Runs beside each other, and by what they are in order."""
+    columns = [
+        _Column(head="RUN"),
+        _Column(head="STATE"),
+        *(_Column(head=name, is_number=True) for name in (*found.params, *found.metrics)),
+    ]
+    rows = [
+        [
+            _Cell(text=run.run_id),
+            _state_cell(run.state),
+            *(_Cell(text=value_text(run.settings.get(name)) or "-") for name in found.params),
+            *(_metric_cell(run.metrics.get(name)) for name in found.metrics),
+        ]
+        for run in found.runs
+    ]
+    return _table(columns, rows, terminal=terminal, width=width)
+
+
+def ranking_text(found: Comparison) -> str:
+    """By what they are in order, in one line."""
+    ranking = found.ranking
+    if ranking.metric is None:
+        return f"{found.of}: in the order of their submission ({ranking.reason})"
+    better = "more" if ranking.is_max else "less"
+    return f"{found.of}: best first by {ranking.metric}, where {better} is better ({ranking.reason})"
+
+
+def _metric_cell(value: float | None) -> _Cell:
+    return _Cell(text="-" if value is None else number_text(value).replace("−", "-"))
 
 
 def difference_text(found: Difference | None, *, label_a: str, label_b: str) -> str:

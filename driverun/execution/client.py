@@ -6,7 +6,7 @@ import difflib
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from driverun.dispatch.ledger import Ledger, LedgerProblem
 from driverun.dispatch.trust import approval_text
 from driverun.errors import ObjectNotFound, RunNotFound, SpecError, UsageError
 from driverun.execution.approving import Review, refuse_other_code, review_of
+from driverun.execution.comparing import choose_runs
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import (
     Discovery,
@@ -36,6 +37,7 @@ from driverun.execution.intake import (
     syntax_warning,
 )
 from driverun.execution.timetable import ScheduleSummary, Timetable
+from driverun.report.compare import Compared, Comparison, compare
 from driverun.report.curves import Curves, read_curves
 from driverun.report.diff import Difference, first_difference
 from driverun.report.final_state import FinalState, OutputFile, final_state_of
@@ -186,6 +188,39 @@ class Client:
     def run(self, run: str) -> RunSummary:
         """One run with everything. `run` is its id, or so much of its beginning that it is the only one."""
         return self._summary(self._evidence(run), details=True)
+
+    def compare(
+        self, of: Sequence[str] = (), *, metric: str | None = None, mode: str | None = None
+    ) -> Comparison:
+        """Runs beside each other, the best first.
+
+        Args:
+            of: sweeps, jobs, or ids of runs, all of which are compared; none: the newest sweep, else every run.
+            metric: by which; None: that of the job's checkpoints, else a usual one.
+            mode: "min" or "max"; None: by the metric's name.
+
+        Raises:
+            RunNotFound: there is none of a name that was given.
+            UsageError: no run has the metric, or a name is that of two jobs.
+        """
+        self._ledger.refresh()
+        chosen, title = choose_runs(self._ledger.runs, of, location=self._store.location)
+        detailed = [(self._ledger.detailed(each.run_id) or each) if each.is_cut else each for each in chosen]
+        return compare([self._compared(each) for each in detailed], metric=metric, mode=mode, of=title)
+
+    def _compared(self, evidence: RunEvidence) -> Compared:
+        spec = self._spec(evidence)
+        summary = self._summary(evidence, details=False)
+        return Compared(
+            run_id=evidence.run_id,
+            state=summary.state,
+            params=spec.params if spec is not None else {},
+            metrics=summary.metrics,
+            seed=spec.seed if spec is not None else 0,
+            code_sha256=summary.code_sha256 or "",
+            monitor=spec.checkpoint.monitor if spec is not None else None,
+            mode=spec.checkpoint.mode if spec is not None else "auto",
+        )
 
     def problems(self) -> Collection[LedgerProblem]:
         """Files of the ledger that make no sense, as of the last look."""

@@ -391,3 +391,34 @@ def test_every_command_has_help(shell: Shell, command: str) -> None:
 def test_a_drill_has_latency_and_faults_on_a_drive_alone(shell: Shell, tmp_path: Path) -> None:
     said = shell.refused("drill", str(tmp_path), "--fault-rate", "0.1")
     assert "--on drive" in said
+
+
+# Sweeps.
+
+
+def test_a_matrix_prints_a_run_for_each_point_and_compare_shows_them(shell: Shell) -> None:
+    name = job("entrypoint: train.py\nparams: {epochs: 2}\nmatrix: {lr: [0.1, 0.01]}\n")
+    result = shell("submit", name)
+    assert result.exit_code == 0
+    run_ids = result.stdout.split()
+    assert len(run_ids) == 2
+    told = shell.json("submit", name)
+    assert (told["run_id"], told["state"], told["is_new"]) == (run_ids[0], "QUEUED", False)
+    assert told["runs"] == [
+        {"run_id": run_ids[0], "params": {"lr": 0.1}, "state": "QUEUED", "is_new": False},
+        {"run_id": run_ids[1], "params": {"lr": 0.01}, "state": "QUEUED", "is_new": False},
+    ]
+    assert told["sweep"] in result.stderr
+    table = shell.out("compare", told["sweep"])
+    head, *lines = (line.split() for line in table.splitlines())
+    assert head == ["RUN", "STATE", "lr"]
+    assert lines == [[run_ids[0], "QUEUED", "0.1"], [run_ids[1], "QUEUED", "0.01"]]
+    assert shell.out("compare", "mine", "--csv").splitlines()[1] == f"{run_ids[0]},QUEUED,0.1"
+    assert [run["run_id"] for run in shell.json("compare")["runs"]] == run_ids
+    assert "lr is set by the job's matrix" in shell.refused("submit", name, "-p", "lr=5")
+
+
+def test_priority_may_be_below_zero(shell: Shell) -> None:
+    run_id = shell.out("submit", job()).strip()
+    assert shell.out("priority", run_id, "-5").strip() == run_id
+    assert shell.json("status", run_id)["priority"] == -5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from driverun.dispatch.claim import claim_run
-from driverun.errors import SpecError, UsageError
+from driverun.errors import RunNotFound, SpecError, UsageError
 from driverun.execution.intake import Submission, local_job
 from driverun.execution.worker import Worked
 from driverun.runs.layout import JOBS
@@ -114,3 +114,34 @@ def test_a_person_puts_one_run_before_others_until_it_is_over(world: World) -> N
     assert list(world.work().outcomes) == [second, first]
     with pytest.raises(UsageError, match="it is over"):
         world.client.prioritize(second, 9)
+
+
+def test_runs_are_compared_by_sweep_by_job_and_one_by_one(world: World) -> None:
+    first = submit(world, matrix=MATRIX)
+    longer = submit(world, matrix={"lr": [*MATRIX["lr"], 1.0]})
+    other = world.job("other", params={"x": 1})
+    world.work()
+
+    def compared(*of: str) -> list[str]:
+        return [run.run_id for run in world.client.compare(of).runs]
+
+    ids = [run.run_id for run in longer.runs]
+    assert first.sweep is not None
+    assert longer.sweep is not None
+    assert compared(first.sweep) == ids[:3]
+    assert compared(longer.sweep) == compared() == compared("job") == compared("jobs/job/") == ids
+    assert compared(ids[0], "other", other[:-3]) == [ids[0], other]
+    found = world.client.compare([first.sweep])
+    assert found.params == ("lr",)
+    assert [run.settings["lr"] for run in found.runs] == MATRIX["lr"]
+    assert (found.ranking.metric, found.ranking.is_max) == ("evaluate.accuracy", True)
+    with pytest.raises(RunNotFound, match="Did you mean other"):
+        compared("oter")
+
+
+def test_a_name_of_two_jobs_is_not_compared(world: World) -> None:
+    one, two = submit(world, "one", name="x"), submit(world, "two", name="x", params={"a": 1})
+    with pytest.raises(UsageError, match="x is the name of runs of jobs/one and jobs/two"):
+        world.client.compare(["x"])
+    assert [run.run_id for run in world.client.compare(["one"]).runs] == [one.run_id]
+    assert len(world.client.compare([one.run_id, two.run_id]).runs) == 2
