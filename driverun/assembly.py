@@ -6,6 +6,7 @@ import json
 import os
 import random
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from driverun.dispatch.processes import this_process
 from driverun.errors import ObjectExists, ObjectNotFound, RootNotFound, UsageError
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
+from driverun.execution.environment import Environments
 from driverun.execution.hardware import Machine, gpu_processes, look_at_machine
 from driverun.execution.keyring_secrets import KeyringSecrets
 from driverun.execution.secrets import EnvironmentSecrets, Secrets, SecretSource
@@ -307,6 +309,9 @@ def open_worker(
         show_progress=show_progress,
         machine=machine,
         gpu_processes=lambda: gpu_processes(environment=here.environment),
+        environments=Environments(
+            python=settings.python or sys.executable, environment=here.environment, clock=here.clock
+        ),
         secrets=Secrets(
             (*secret_sources, EnvironmentSecrets(here.environment), KeyringSecrets()), clock=here.clock
         ),

@@ -17,6 +17,8 @@
     ├── SpoolError                  the two processes disagree about the folder between them
     ├── RunFailed                   a run whose results were asked for has none and will not have any
     ├── WaitTimeout                 a run was not over in the time that was given; a TimeoutError as well
+    ├── RequirementsError           the packages that a job asks for cannot be had: mend the job file
+    ├── IndexOutOfReach             packages cannot be downloaded now: try again later
     └── JobError                    the job itself ended badly: its owner has to act
         └── DiskFull                this machine has no room for it: free some, or take another machine
 
@@ -126,6 +128,14 @@ class StoreAccessDenied(StoreError):
 
 class IntegrityError(DriverunError):
     """Bytes differ from what their checksum promises; nothing of them was used."""
+
+
+class RequirementsError(DriverunError):
+    """The packages that a job asks for do not exist, or do not go with each other or with the runtime's."""
+
+
+class IndexOutOfReach(DriverunError):
+    """Where packages come from does not answer; nothing is wrong with the job."""
 
 
 class LostOwnership(DriverunError):

@@ -55,6 +55,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "training.current",
     ),  # the latter reads params where there is no worker to hand them over
     "pydantic": ("spec.*", "runs.*", "checkpoints.*", "transfer.*", "settings"),
+    "packaging": ("spec.requirements", "execution.runtime_packages"),
     "numpy": ("training.*",),
     "ml_dtypes": ("training.*",),
     "tensorflow": ("training.keras*",),

@@ -23,9 +23,11 @@ from driverun.dispatch.results import confirmed_results, earlier_results
 from driverun.errors import (
     DiskFull,
     DriverunError,
+    IndexOutOfReach,
     IntegrityError,
     LostOwnership,
     ObjectNotFound,
+    RequirementsError,
     SpecError,
     SpoolError,
     StoreAccessDenied,
@@ -35,6 +37,7 @@ from driverun.errors import (
 )
 from driverun.execution.committing import SnapshotCommitter
 from driverun.execution.context import WorkerContext
+from driverun.execution.environment import JobPackages, changed_versions
 from driverun.execution.finishing import collect_results, results_of
 from driverun.execution.hardware import facts_of, strangers
 from driverun.execution.limits import Limits, LimitWatch
@@ -194,7 +197,7 @@ class Attempt:
         except (StoreQuotaExceeded, StoreAccessDenied, ObjectNotFound) as exc:
             # A full root, a login that ended, data that somebody removed a moment ago: no fault of the job's.
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc))
-        except DiskFull as exc:
+        except (DiskFull, IndexOutOfReach) as exc:
             outcome = Outcome(state=AttemptState.INTERRUPTED, reason=str(exc))
         except DriverunError as exc:
             outcome = self._failed(Failure(kind=type(exc).__name__, message=str(exc), traceback=""))
@@ -293,6 +296,7 @@ class Attempt:
         self._results, self._outputs_sha256 = found, summary.get("outputs_sha256")
         return Outcome(state=AttemptState.SUCCEEDED, reason="an earlier attempt had finished it")
 
+    _packages = JobPackages()
     _results: ResultsRef | None = None
     _withheld: Mapping[str, Any] = MappingProxyType({})
     _outputs_sha256: str | None = None
@@ -350,6 +354,7 @@ class Attempt:
     def _prepare(self, folders: AttemptFolders) -> tuple[TrainingRequest, Restored | None]:
         say = self._say_while_at_work
         code_files = unpack_code(self._store, self._code_sha256, folders.work)
+        self._packages = self._install(folders)
         data: dict[str, str] = {}
         for given in self._given:
             self._doing = f"bringing the results of {given.run_id}"
@@ -391,6 +396,22 @@ class Attempt:
         request.write(folders.spool.request)
         return request, restored
 
+    def _install(self, folders: AttemptFolders) -> JobPackages:
+        if not self._spec.requirements:
+            return JobPackages()
+        self._doing = "installing packages"
+        if self._context.environments is None:
+            raise RequirementsError("this worker installs no packages. Leave requirements out")
+        return self._context.environments.prepare(
+            self._spec.requirements,
+            store=self._store,
+            into=folders.packages,
+            scratch=folders.scratch,
+            worker=self._key.worker,
+            say=self._say_and_log,
+            check=self._raise_if_over,
+        )
+
     def _on_progress(self, tell: OnProgress, progress: Transferred) -> None:
         """Show how far the data are; raises what ends the attempt, which cannot wait for the last of them."""
         self._raise_if_over()
@@ -425,7 +446,7 @@ class Attempt:
         notes: list[str] = []
         code_changed = False
         if restored is not None:
-            notes += [*restored.reasons, *notes_of(restored.header)]
+            notes += [*restored.reasons, *notes_of(restored.header), *self._changed_packages(restored)]
             before = restored.header.fingerprint
             code_changed = before.get("code_sha256", self._code_sha256) != self._code_sha256
             if code_changed:
@@ -467,6 +488,13 @@ class Attempt:
             due=self._run_file.computed.get("due"),
             notes=tuple(notes),
         )
+
+    def _changed_packages(self, restored: Restored) -> list[str]:
+        """That the attempt of the checkpoint had other packages, as a reason why the run is approximate."""
+        made = next((c.record for c in self._watch.claims if c.key == restored.manifest.key), None)
+        before = made.environment.get("packages", {}) if made is not None else {}
+        changed = changed_versions(before, self._packages.versions) if self._spec.requirements else []
+        return [f"packages changed: {', '.join(changed)}"] if changed else []
 
     def _train(self, folders: AttemptFolders, request: TrainingRequest, restored: Restored | None) -> Exit:
         spool, say = folders.spool, self._context.say
@@ -516,6 +544,7 @@ class Attempt:
             on_line=self._take_line,
             secrets=self._gathered.values,
             withheld=self._context.secrets.foreign_to(self._gathered.values),
+            packages=self._packages.folder,
         )
         self._limits.process_started(self._clock.monotonic())
         tasks = self._context.tasks
@@ -790,6 +819,8 @@ class Attempt:
     def _environment(self) -> dict[str, Any]:
         """What it ran on, and how long it took from its beginning until a first step could be on the root."""
         found = {**self._machine, **self._told.environment}
+        if self._packages.versions:
+            found["packages"] = dict(self._packages.versions)
         if (
             self._trained_s is not None
             and self._committing is not None
@@ -819,6 +850,11 @@ class Attempt:
         """For what may be left to itself: nobody wants to hear of it any more."""
         if self._outcome is None:
             self._context.say(text)
+
+    def _say_and_log(self, text: str) -> None:
+        """For what concerns the job's owner, who reads the log, as well."""
+        self._say_while_at_work(text)
+        self._log.append(f"[driverun] {self._masker.text(text)}\n")
 
     def _take_line(self, line: str) -> None:
         line = self._masker.text(line)

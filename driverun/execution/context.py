@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from driverun.clock import Clock
 from driverun.dispatch.choose import Capabilities
+from driverun.execution.environment import Environments
 from driverun.execution.hardware import GpuProcess, Machine
 from driverun.execution.secrets import Secrets
 from driverun.execution.tasks import Tasks
@@ -60,6 +61,9 @@ class WorkerContext:
     show: Callable[[str], None]  #: one line that the job wrote
     machine: Machine = field(default_factory=Machine)  #: as the worker found it
     gpu_processes: Callable[[], tuple[GpuProcess, ...]] = tuple  #: who holds memory of a GPU now
+    environments: Environments | None = (
+        None  #: makes the packages of jobs; None: only those without any are run
+    )
     secrets: Secrets = field(default_factory=Secrets)  #: where the values of the jobs' secrets come from
     #: makes what shows how far the transfer of something named is; None: lines by `say`
     show_progress: Callable[[str], OnProgress] | None = None

@@ -69,12 +69,14 @@ class StartTrainer(Protocol):
         on_line: Callable[[str], None],
         secrets: Mapping[str, str] = NO_SECRETS,
         withheld: Collection[str] = (),
+        packages: Path | None = None,
     ) -> Trainer:
         """The process, running; `on_line` is called from another thread with each line it writes.
 
         Args:
             secrets: variables of the job alone, masked in what it writes.
             withheld: variables of the runner that the job must not see.
+            packages: a folder of packages that go before those of the interpreter.
         """
 
 
@@ -182,6 +184,7 @@ def trainer_environment(
     backend: str | None,
     secrets: Mapping[str, str] = NO_SECRETS,
     withheld: Collection[str] = (),
+    packages: Path | None = None,
 ) -> dict[str, str]:
     """The environment of a job: the runner's, less what concerns driverun or other jobs alone, and its secrets."""
     environment = {
@@ -191,7 +194,10 @@ def trainer_environment(
     }
     environment.update(secrets)
     package = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [base.get("PYTHONPATH"), package]))
+    own = str(packages) if packages is not None else None
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, base.get("PYTHONPATH"), package]))
+    if packages is not None:
+        environment["PATH"] = os.pathsep.join([str(packages / "bin"), base.get("PATH") or os.defpath])
     environment["PYTHONHASHSEED"] = str(seed % 2**32)
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -213,13 +219,14 @@ def process_starter(*, python: str | None, environment: Mapping[str, str], clock
         on_line: Callable[[str], None],
         secrets: Mapping[str, str] = NO_SECRETS,
         withheld: Collection[str] = (),
+        packages: Path | None = None,
     ) -> Trainer:
         return ProcessTrainer(
             spool,
             work=work,
             python=python or sys.executable,
             environment=trainer_environment(
-                environment, seed=seed, backend=backend, secrets=secrets, withheld=withheld
+                environment, seed=seed, backend=backend, secrets=secrets, withheld=withheld, packages=packages
             ),
             clock=clock,
             on_line=on_line,

@@ -30,6 +30,11 @@ class AttemptFolders:
     memory: Path | None  #: for snapshots that are small; None where the machine has no such place
     scratch: Path  #: for packs on their way
 
+    @property
+    def packages(self) -> Path:
+        """Where the packages that the job asks for are installed."""
+        return self.work.parent / "packages"
+
 
 class Workdir:
     """The folder of local work of all workers of a person on this machine."""

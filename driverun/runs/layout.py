@@ -13,6 +13,7 @@
     .driverun/schedules/<job>.<12 hex>.<id>.json      that this schedule of the job was seen; write-once
                         <job>.suspend.<id>.json       a person's wish, or .resume.; write-once
     .driverun/packs/<16 hex of a source>/...          small files of data once more, in a few large files
+    .driverun/envs/<sha256>/...                       packages of jobs, as they were installed
 
 Numbers of attempts have at least four digits; a worker's id is in every name that it creates.
 """
@@ -174,6 +175,11 @@ def code_file(code_sha256: str) -> str:
 def packs_folder(source: str) -> str:
     """Where the packs of a data source lie."""
     return f"{META}/packs/{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+
+def env_folder(key: str) -> str:
+    """Where installed packages lie, by a digest of all that decides which they are."""
+    return f"{META}/envs/{key}"
 
 
 def probe_file(probe_id: str) -> str:

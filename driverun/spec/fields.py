@@ -105,14 +105,6 @@ def no_such_backend_yet(name: str | None) -> str | None:
     return name
 
 
-def no_requirements_yet(requirements: tuple[str, ...]) -> tuple[str, ...]:
-    if requirements:
-        raise ValueError(
-            "packages of a job are not supported by this version: install them where the worker runs"
-        )
-    return requirements
-
-
 def clean_name(text: str) -> str:
     """Return the valid job name that is nearest to `text`; `job` where nothing of it can stay."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -43,7 +43,6 @@ from driverun.spec.fields import (
     job_name,
     json_params,
     limit_s,
-    no_requirements_yet,
     no_such_backend_yet,
     size_bytes,
     size_bytes_or_none,
@@ -53,6 +52,7 @@ from driverun.spec.fields import (
 )
 from driverun.spec.matrix import MATRIX_SCHEMA, Matrix, points, read_matrix
 from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.requirements import RequirementText
 from driverun.spec.schedule import CatchUp, ScheduleRules
 from driverun.spec.secrets import Secret, distinct_variables
 from driverun.spec.sources import SOURCE_PATTERNS, read_source
@@ -323,12 +323,10 @@ class JobSpec(_Value):
     ] = Field(
         default=None, description="The backend of Keras. By default the job's own.", examples=["tensorflow"]
     )
-    requirements: Annotated[
-        tuple[str, ...],
-        AfterValidator(no_requirements_yet),
-        WithJsonSchema({"type": "array", "maxItems": 0}),
-    ] = Field(
-        default=(), description="Packages of the job; none are supported by this version.", examples=[[]]
+    requirements: tuple[RequirementText, ...] = Field(
+        default=(),
+        description="Packages that the job needs beside those of the runtime, as pip writes them.",
+        examples=[["einops>=0.8", "tqdm==4.66.4"]],
     )
     matrix: Annotated[Matrix | None, BeforeValidator(read_matrix), WithJsonSchema(MATRIX_SCHEMA)] = Field(
         default=None,
