@@ -23,8 +23,11 @@ class NotReady(Exception):
     """driverun cannot be started; the message says why and what to do."""
 
 
-def prepare(root: str, version: str) -> None:
+def prepare(root: str, version: str, trusted_authors: str = "") -> None:
     """Sign in, and have the root's driverun on the import path, else the release `version`.
+
+    Args:
+        trusted_authors: e-mails of those whose code may run here beside that of the root's owner.
 
     Raises:
         NotReady: it is not to be had.
@@ -32,7 +35,7 @@ def prepare(root: str, version: str) -> None:
     sign_in()
     place = os.path.join(os.path.expanduser("~"), ".cache", "driverun", "packages")
     try:
-        found = wheel_of(drive_session(), root)
+        found = wheel_of(drive_session(), root, trusted_authors)
     except NotReady:
         raise
     except Exception as exc:
@@ -114,13 +117,13 @@ def drive_session() -> Any:
     return ask
 
 
-def wheel_of(ask: Any, root: str) -> Any:
+def wheel_of(ask: Any, root: str, trusted_authors: str = "") -> Any:
     """Name of the wheel that the root holds, and a function that brings it; None where it holds none.
 
     Raises:
-        NotReady: there is no such root.
+        NotReady: there is no such root, or only people put one there who are not trusted.
     """
-    folder = root_folder(ask, root)
+    root_id = folder = root_folder(ask, root)
     for name in (".driverun", "wheels"):
         inside = child_of(ask, folder, name)
         if inside is None:
@@ -130,13 +133,30 @@ def wheel_of(ask: Any, root: str) -> Any:
         "files",
         q=f"'{folder}' in parents and trashed = false",
         maxResults=1000,
-        fields="items(id,title,modifiedDate,md5Checksum)",
+        fields="items(id,title,modifiedDate,md5Checksum,"
+        "lastModifyingUser(emailAddress,permissionId,isAuthenticatedUser))",
         includeItemsFromAllDrives="true",
     )
     wheels = [each for each in listed["items"] if WHEEL.fullmatch(each["title"])]
     if not wheels:
         return None
-    newest = max(wheels, key=lambda each: (each["modifiedDate"], each["title"]))
+    wheels.sort(key=lambda each: (each["modifiedDate"], each["title"]), reverse=True)
+    newest = wheels[0]
+    if not (newest.get("lastModifyingUser") or {}).get("isAuthenticatedUser"):
+        # What lies there runs with the right to all of this account's Drive, and many may write there.
+        owners = (ask(f"files/{root_id}", fields="owners(emailAddress,permissionId)") or {}).get("owners", [])
+        trusted = {name.lower() for name in re.split(r"[\s,;]+", trusted_authors) if name}
+        trusted.update(name for owner in owners for name in names_of(owner))
+        newest = next((each for each in wheels if is_of(each, trusted)), None)
+    if newest is None:
+        who = next(
+            iter(names_of(wheels[0].get("lastModifyingUser") or {})), "somebody whom Drive does not name"
+        )
+        raise NotReady(
+            f"the driverun on this root was put there by {who}, who is neither the root's owner nor trusted by you, "
+            "so it is not run.\nHave the owner do it (driverun init, with the root's address), or name that account "
+            "under trusted_authors in the form above."
+        )
 
     def content() -> bytes:
         brought = ask(f"files/{newest['id']}", alt="media")
@@ -145,6 +165,18 @@ def wheel_of(ask: Any, root: str) -> Any:
         return bytes(brought)
 
     return newest["title"], content
+
+
+def names_of(account: Any) -> list[str]:
+    """What Drive calls the account, the e-mail first, if it does not hide it."""
+    names = (account.get("emailAddress"), account.get("permissionId"))
+    return [name.lower() for name in names if name]
+
+
+def is_of(file: Any, trusted: Any) -> bool:
+    """Was the file changed last by this account, or by one of those?"""
+    account = file.get("lastModifyingUser") or {}
+    return bool(account.get("isAuthenticatedUser")) or not trusted.isdisjoint(names_of(account))
 
 
 def root_folder(ask: Any, root: str) -> str:

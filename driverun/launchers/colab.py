@@ -8,7 +8,7 @@ import re
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from driverun import __version__
@@ -49,6 +49,7 @@ class CellOptions:
     jobs: str = ""  #: names of jobs, or runs, with commas between; empty: all
     allow_cpu: bool = False
     hours: float = 11.5  #: that this runtime may last, counted from its start
+    trusted_authors: str = ""  #: whose code may run beside the root's owner's, with commas between
     mount_drive: bool = False  #: for data with `access: mount`
     release_runtime: bool = False  #: give the machine back when all is done
 
@@ -61,7 +62,7 @@ def run_cell(options: CellOptions, *, here: Surroundings | None = None) -> None:
     """Work until nothing is left that this runtime can do. What goes wrong is said in the cell, in plain words."""
     screen = Screen()
     try:
-        _Cell(options, here or Surroundings.here(), screen).run()
+        _Cell(options, _trusting(here or Surroundings.here(), options), screen).run()
     except TransientStoreError as exc:
         screen.show(
             _below(
@@ -192,6 +193,14 @@ def _runtime_age_s() -> float:
         return max(0.0, up_s - int(after_name[19]) / os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, IndexError):
         return 0.0
+
+
+def _trusting(here: Surroundings, options: CellOptions) -> Surroundings:
+    """The machine, where the form says more than its settings about whose code may run."""
+    if not options.trusted_authors.strip():
+        return here
+    environment = {**here.environment, "DRIVERUN_TRUSTED_AUTHORS": options.trusted_authors}
+    return replace(here, environment=environment)
 
 
 def _mount_drive(environment: Mapping[str, str]) -> None:

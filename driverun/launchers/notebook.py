@@ -40,6 +40,8 @@ jobs = ""  #@param {type:"string"}
 allow_cpu = False  #@param {type:"boolean"}
 #@markdown Hours that this runtime may last; work is handed over before. Free ones end after 12 at most, paid after 24.
 hours = 11.5  #@param {type:"number"}
+#@markdown On a shared folder: whose jobs may run here beside those of its owner, as e-mails with commas between.
+trusted_authors = ""  #@param {type:"string"}
 #@markdown Mount Drive, for data that a job reads in place (`access: mount`).
 mount_drive = False  #@param {type:"boolean"}
 #@markdown Give the runtime back when nothing is left to do, so that it costs no more units.
@@ -48,7 +50,7 @@ release_runtime = False  #@param {type:"boolean"}
 
 _RUN = """\
 try:
-    prepare(root, VERSION)
+    prepare(root, VERSION, trusted_authors)
 except NotReady as exc:
     print(f"driverun: {exc}")
 else:
@@ -60,6 +62,7 @@ else:
             jobs=jobs,
             allow_cpu=allow_cpu,
             hours=hours,
+            trusted_authors=trusted_authors,
             mount_drive=mount_drive,
             release_runtime=release_runtime,
         )

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
 
-from driverun.assembly import Surroundings, init_root, make_root
+from driverun.assembly import Surroundings, init_root, make_root, open_store
 from driverun.launchers.bootstrap import NotReady, drive_session, install_release, prepare, wheel_of
 from driverun.storage.drive.opening import ENDPOINT_VARIABLE, TOKEN_VARIABLE
 from driverun.testing.clock import FakeClock
 from driverun.testing.drive_emulator import DriveEmulator, Fault
+from driverun.transfer.wheel import running_wheel
+from tests.storage.drive.emulated import Person
 
 ROOT = "gdrive:my jobs/l'été"
 
@@ -92,6 +95,33 @@ def test_the_newest_wheel_is_taken(here: Surroundings, clock: FakeClock) -> None
     found = wheel_of(drive_session(), ROOT)
     assert found is not None
     assert found[1]() == b"newer"
+
+
+def test_a_wheel_of_somebody_who_is_not_trusted_is_passed_over(
+    here: Surroundings, emulator: DriveEmulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = make_root(ROOT, here)
+    (folder,) = [each for each in emulator.files() if each.title == "l'été"]
+    for guest in ("friend@example.com", "stranger@example.com"):
+        Person(emulator).share(folder.id, guest)
+    address = f"gdrive://{folder.id}"
+    clock.sleep(60)
+    theirs = replace(here, environment={**here.environment, TOKEN_VARIABLE: "user:stranger@example.com"})
+    init_root(address, theirs)
+    for root in (ROOT, address):
+        with pytest.raises(NotReady, match=r"put there by stranger@example\.com, who is"):
+            wheel_of(drive_session(), root)
+    assert wheel_of(drive_session(), ROOT, "x@y.zz, Stranger@example.com") is not None
+
+    clock.sleep(60)
+    store.create(".driverun/wheels/driverun-0.1.0-0_0123456789abcdef-py3-none-any.whl", b"the owner's")
+    monkeypatch.setenv(TOKEN_VARIABLE, "user:friend@example.com")
+    clock.sleep(60)
+    open_store(address, theirs).replace(
+        ".driverun/wheels/" + running_wheel().name, b"evil, and newer than the owner's"
+    )
+    found = wheel_of(drive_session(), address)
+    assert found[1]() == b"the owner's", "for a guest as for the owner"
 
 
 def test_a_root_may_be_named_by_its_id(here: Surroundings, emulator: DriveEmulator) -> None:

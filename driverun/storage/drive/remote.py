@@ -47,10 +47,10 @@ class Account:
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Account:
-        email = fields.get("emailAddress")
+        email, permission_id = fields.get("emailAddress"), fields.get("permissionId")
         return cls(
             email=email.lower() if email else None,
-            permission_id=fields.get("permissionId"),
+            permission_id=permission_id.lower() if permission_id else None,
             is_me=bool(fields.get("isAuthenticatedUser")),
         )
 
