@@ -64,7 +64,8 @@ def test_a_crash_at_any_request_is_survived(
                 world.work()
         except SimulatedDisconnect:
             crashed = True
-        assert crashed or crash_at > total - 3, f"request {crash_at} of {total} was never made"
+        # Polls are shared within a time, so how many there are depends on when one begins.
+        assert crashed or crash_at > total - 5, f"request {crash_at} of {total} was never made"
         world.power_cut()
         checkpoints, executed = world.client.run(run_id).checkpoints, len(world.executed)
         committed = max((checkpoint.step for checkpoint in checkpoints), default=0)

@@ -112,7 +112,8 @@ class DriveStore:
 
     @property
     def listing_lag_s(self) -> float:
-        return self._listing_lag_s
+        """What Drive's lists lag, and by how much more an answer may be old that another thread has asked for."""
+        return self._listing_lag_s + self._tree.shared_s
 
     @property
     def location(self) -> str:

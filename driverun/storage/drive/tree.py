@@ -156,8 +156,8 @@ class RemoteTree:
         self._root_id = root.file_id
         self._clock = clock
         self._lag_s = listing_lag_s
-        #: A caller that asks twice within this time gets one poll; much less than what a listing lags anyway.
-        self._shared_s = min(1.0, listing_lag_s / 10)
+        #: A caller that asks twice within this time gets one poll; what it is shown lags by that much more.
+        self.shared_s = min(1.0, listing_lag_s / 10)
         self._relist_s = RELIST_S if root.is_own or root.drive_id else RELIST_SHARED_S
         self._turn = (
             threading.RLock()
@@ -273,7 +273,7 @@ class RemoteTree:
     def _hear(self, folder: str, *, recursive: bool) -> None:
         """Bring what is known of the folder up to date: a poll of the changes, or a listing that is due."""
         if not self._begin() and not (self._relist_due(folder, recursive=recursive) and not recursive):
-            self._poll(self._shared_s)
+            self._poll(self.shared_s)
 
     def refresh(self, max_age_s: float) -> None:
         """Poll the changes, unless that was done within the last `max_age_s`."""

@@ -165,6 +165,18 @@ def test_a_file_that_the_first_listing_missed_is_found_though_the_feed_never_tel
     assert [info.path for info in second.list("ledger")] == ["ledger/young.json"]
 
 
+def test_what_is_as_old_as_the_store_says_that_it_lags_is_shown_though_a_poll_is_shared(
+    emulator: DriveEmulator, clock: FakeClock, store: DriveStore
+) -> None:
+    """Who waits so long after a write of its own has to see every claim that is older than it."""
+    emulator.settings.listing_lag_s = LAG_S
+    drive_root(emulator, clock).create("ledger/theirs.claim.json", b"1")
+    clock.advance(seconds=LAG_S - 0.1)
+    assert [info.path for info in store.list("ledger")] == ["ledger/mine.record.json"]  # as a heartbeat does
+    clock.advance(seconds=store.listing_lag_s - LAG_S + 0.1)
+    assert "ledger/theirs.claim.json" in [info.path for info in store.list("ledger")]
+
+
 def test_what_this_process_did_is_seen_at_once_though_listings_lag(
     emulator: DriveEmulator, clock: FakeClock, store: DriveStore
 ) -> None:
