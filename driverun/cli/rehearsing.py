@@ -14,7 +14,7 @@ from driverun.cli.dev_drive import FROM_ZERO
 from driverun.cli.main import EXIT_NO, App, main, root_option, say
 
 if TYPE_CHECKING:
-    from driverun.launchers.ground import Ground
+    from driverun.launchers.ground import Audit, Ground
 
 
 _GROUND = (
@@ -95,12 +95,38 @@ def drill(
 ) -> None:
     """Prove on this machine that JOB survives power cuts: run it whole, run it with cuts, compare every bit.
 
-    Its data come from the root, if there is one.
+    Its data come from the root, if there is one. A job with a matrix is run at all its points, and the tables that
+    `driverun compare` shows are compared as well.
     """
     from driverun.cli import render
+    from driverun.execution.intake import local_job
     from driverun.launchers.drill import run_drill
+    from driverun.launchers.sweep_drill import run_sweep_drill
 
     on = _chosen_ground(app, ground, seed, settings)
+    if local_job(job).spec.matrix is not None:
+        sweep = run_sweep_drill(
+            job,
+            kills=kills,
+            keep=keep,
+            params=params,
+            seed=seed,
+            root=app.root,
+            here=app.here,
+            say=say,
+            on=on,
+        )
+        click.echo(render.sweep_drill_table(sweep.rows, terminal=app.is_terminal))
+        click.echo(f"\n{render.comparison_text(sweep.cut, terminal=app.is_terminal)}\n")
+        for line in sweep.differences:
+            click.echo(f"different: {line}")
+        word = "identical" if sweep.is_identical else "NOT identical"
+        click.echo(f"{word}: {sweep.points} points with {len(sweep.rows)} power cuts and without any")
+        for line in _audit_lines(sweep.audit):
+            click.echo(line)
+        if not sweep.is_ok:
+            sys.exit(EXIT_NO)
+        return
     result = run_drill(
         job, kills=kills, keep=keep, params=params, seed=seed, root=app.root, here=app.here, say=say, on=on
     )
@@ -112,11 +138,14 @@ def drill(
     click.echo("identical" if result.is_identical else f"NOT identical: {result.difference}")
     if keep is not None:
         click.echo(f"report: {result.report}")
-    if result.audit is not None:
-        for line in (*result.audit.lines, *(f"FAULT: {fault}" for fault in result.audit.faults)):
-            click.echo(line)
+    for line in _audit_lines(result.audit):
+        click.echo(line)
     if not result.is_ok:
         sys.exit(EXIT_NO)
+
+
+def _audit_lines(audit: Audit | None) -> list[str]:
+    return [] if audit is None else [*audit.lines, *(f"FAULT: {fault}" for fault in audit.faults)]
 
 
 @main.command("dev-soak")

@@ -67,6 +67,25 @@ class DrillRow(Protocol):
     def is_ok(self) -> bool: ...
 
 
+class SweepDrillRow(Protocol):
+    """One cut of a drill of a sweep."""
+
+    @property
+    def cut(self) -> int: ...  # number, from 1
+    @property
+    def run_id(self) -> str: ...  # that was at work
+    @property
+    def done(self) -> int: ...  # runs that had succeeded
+    @property
+    def step_reached(self) -> int | None: ...
+    @property
+    def committed_step(self) -> int | None: ...
+    @property
+    def resumed_at(self) -> int | None: ...
+    @property
+    def is_ok(self) -> bool: ...
+
+
 class Problem(Protocol):
     """Something that is wrong, or is fine, with how to mend it."""
 
@@ -228,6 +247,37 @@ def drill_table(rows: Sequence[DrillRow], *, terminal: bool = False, width: int 
         for row in rows
     ]
     return _table(columns, cells, terminal=terminal, width=width)
+
+
+def sweep_drill_table(
+    rows: Sequence[SweepDrillRow], *, terminal: bool = False, width: int | None = None
+) -> str:
+    """One line for each cut of a drill of a sweep."""
+    columns = (
+        _Column(head="CUT", is_number=True),
+        _Column(head="RUN"),
+        _Column(head="DONE", is_number=True),
+        _Column(head="STEP REACHED", is_number=True),
+        _Column(head="COMMITTED", is_number=True),
+        _Column(head="RESUMED AT", is_number=True),
+        _Column(head="RESULT"),
+    )
+    lines = [
+        (
+            _Cell(text=str(row.cut)),
+            _Cell(text=row.run_id),
+            _Cell(text=str(row.done)),
+            _Cell(text=_count(row.step_reached)),
+            _Cell(text=_count(row.committed_step)),
+            _Cell(text=_count(row.resumed_at)),
+            _Cell(
+                text="ok" if row.is_ok else f"should have gone on at {row.committed_step or 0}",
+                style="green" if row.is_ok else "bold red",
+            ),
+        )
+        for row in rows
+    ]
+    return _table(columns, lines, terminal=terminal, width=width)
 
 
 def problems(found: Sequence[Problem], *, terminal: bool = False, width: int | None = None) -> str:

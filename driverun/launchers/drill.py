@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from driverun.assembly import Surroundings, make_root, open_client
-from driverun.clock import Clock
-from driverun.errors import DriverunError, JobError, RootNotFound, UsageError
-from driverun.execution.client import Client
-from driverun.launchers.ground import Audit, Ground, LocalGround, commits_by_attempt
+from driverun.assembly import Surroundings
+from driverun.errors import DriverunError, UsageError
+from driverun.launchers.ground import Audit, Ground, LocalGround
+from driverun.launchers.rehearsal import LOOK_S, Rehearsal, data_root
 from driverun.launchers.runtimes import Runtime
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.spec.parser import parse_override
-from driverun.spec.sources import SourceKind, kind_of
 from driverun.spool.boards import Progress
-from driverun.storage.base import ObjectStore
-from driverun.transfer.sync import find_source
 
-LOOK_S = 0.02
 LOOK_AT_ROOT_S = 0.2  #: for the first commit of an attempt
 PATIENCE_S = 3600.0  #: for one attempt to commit something
 
@@ -112,14 +106,14 @@ def run_drill(
         base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
         base = base.absolute()
         base.mkdir(parents=True, exist_ok=True)
-        data_from = _data_root(root, here)
+        data_from = data_root(root, here)
         local = LocalGround(base / "whole" / "root")
-        whole = _Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
+        whole = Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
         ground = stack.enter_context(
             on(base / "cut") if on is not None else nullcontext(LocalGround(base / "cut" / "root"))
         )
         with ground.calm():
-            cut = _Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
+            cut = Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
         say(f"running {job.name} without a cut")
         began_s = here.clock.monotonic()
         whole.run_to_end()
@@ -142,101 +136,8 @@ def run_drill(
             )
 
 
-def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
-    try:
-        return open_client(root, here).store
-    except RootNotFound:
-        if root is not None:
-            raise
-        return None
-
-
-class _Rehearsal:
-    """One root with one run, and workers that are started on it."""
-
-    def __init__(
-        self,
-        folder: Path,
-        ground: Ground,
-        job: Path,
-        overrides: Mapping[str, Any],
-        *,
-        data_from: ObjectStore | None,
-        here: Surroundings,
-    ) -> None:
-        self._folder = folder
-        self._ground = ground
-        self._environment = {
-            name: value for name, value in here.environment.items() if not name.startswith("DRIVERUN_")
-        }
-        self._clock: Clock = here.clock
-        self._started = 0
-        self.executed = 0  #: optimiser updates of all attempts, counted outside the checkpoints
-        folder.mkdir(exist_ok=True)
-        own = {**self._environment, **ground.environment, "DRIVERUN_LISTING_LAG": "0s"}
-        store, _ = make_root(ground.address, replace(here, environment=own))
-        self.client = Client(store, clock=here.clock, by=here.person)
-        loaded = self.client.load_job(str(job))
-        if data_from is not None:
-            for source in loaded.spec.data:
-                if kind_of(source.source) is SourceKind.PATH:  # addresses are the same from every root
-                    self._copy(data_from, source.source)
-        self.run_id = self.client.submit(loaded, params=overrides).run_id
-
-    def _copy(self, data_from: ObjectStore, source: str) -> None:
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            for info in find_source(data_from, source):
-                local = Path(folder) / "data"
-                data_from.download(info.path, local)
-                self.client.upload(local, info.path)
-
-    def summary(self) -> RunSummary:
-        with self._ground.calm():
-            return self.client.run(self.run_id)
-
-    def start(self, *, marker: Path | None = None) -> Runtime:
-        """A worker on a machine of its own: another workdir, another id."""
-        self._started += 1
-        environment = {**self._environment, **self._ground.environment}
-        if marker is not None:
-            environment["DRIVERUN_HOLD_COMMIT"] = str(marker)
-        return Runtime(
-            self._ground.address,
-            "--until-empty",
-            environment=environment,
-            workdir=self._folder / f"machine-{self._started}",
-        )
-
-    def run_to_end(self) -> None:
-        """Let one worker finish the run. Raises JobError if the run does not succeed."""
-        runtime = self.start()
-        try:
-            progress = Progress()
-            while runtime.is_alive:
-                progress = runtime.progress() or progress
-                self._clock.sleep(LOOK_S)
-            self.executed += progress.executed
-        finally:
-            runtime.power_cut()
-        summary = self.summary()
-        if summary.state is not RunState.SUCCEEDED:
-            raise JobError(
-                f"cannot drill this job: its run ended {summary.state.value}: {summary.reason}\n{runtime.said()}"
-            )
-
-    def committed_step(self) -> int | None:
-        """The newest step on the root."""
-        return max((checkpoint.step for checkpoint in self.summary().checkpoints), default=None)
-
-    def has_committed(self, attempt: int) -> bool:
-        """Has the attempt of that number, or a later one, committed a checkpoint?"""
-        commits = commits_by_attempt(self._ground.paths(), self.run_id)
-        newest = max(commits, default=0)
-        return newest >= attempt and commits[newest] > 0
-
-
 def _with_cuts(
-    rehearsal: _Rehearsal, *, kills: int, lasted_s: float, chosen: random.Random, say: Callable[[str], None]
+    rehearsal: Rehearsal, *, kills: int, lasted_s: float, chosen: random.Random, say: Callable[[str], None]
 ) -> list[Cut]:
     rows: list[Cut] = []
     longest_s = max(0.3, 0.5 * lasted_s / (kills + 1))
@@ -266,10 +167,10 @@ def _with_cuts(
     ]
 
 
-def _cut_once(rehearsal: _Rehearsal, number: int, *, during_commit: bool, delay_s: float) -> Cut | None:
+def _cut_once(rehearsal: Rehearsal, number: int, *, during_commit: bool, delay_s: float) -> Cut | None:
     """Start a worker and cut its power; None if it finished the run before."""
-    clock = rehearsal._clock
-    marker = rehearsal._folder / f"in-commit-{number}" if during_commit else None
+    clock = rehearsal.clock
+    marker = rehearsal.folder / f"in-commit-{number}" if during_commit else None
     runtime = rehearsal.start(marker=marker)
     how = "during a commit" if during_commit else "at a random instant"
     try:
@@ -296,16 +197,16 @@ def _cut_once(rehearsal: _Rehearsal, number: int, *, during_commit: bool, delay_
     )
 
 
-def _wait_for_commit(rehearsal: _Rehearsal, runtime: Runtime, number: int, marker: Path | None) -> bool:
+def _wait_for_commit(rehearsal: Rehearsal, runtime: Runtime, number: int, marker: Path | None) -> bool:
     """Whether the attempt committed something, or stands in the middle of doing so, before it ended."""
-    end_s = rehearsal._clock.monotonic() + PATIENCE_S
-    while runtime.is_alive and rehearsal._clock.monotonic() < end_s:
+    end_s = rehearsal.clock.monotonic() + PATIENCE_S
+    while runtime.is_alive and rehearsal.clock.monotonic() < end_s:
         if marker is not None:
             if marker.exists():
                 return True
         elif rehearsal.has_committed(number):
             return True
-        rehearsal._clock.sleep(LOOK_S if marker is not None else LOOK_AT_ROOT_S)
+        rehearsal.clock.sleep(LOOK_S if marker is not None else LOOK_AT_ROOT_S)
     return False
 
 
@@ -313,7 +214,7 @@ def _is_in_epoch(progress: Progress | None) -> bool:
     return progress is not None and 0 < progress.step_in_epoch < max(progress.steps_per_epoch, 1)
 
 
-def _difference(whole: _Rehearsal, cut: _Rehearsal) -> str:
+def _difference(whole: Rehearsal, cut: Rehearsal) -> str:
     """In what the two runs differ; "" if in nothing."""
     a, b = whole.summary(), cut.summary()
     if b.state is not RunState.SUCCEEDED:
@@ -331,7 +232,7 @@ def _difference(whole: _Rehearsal, cut: _Rehearsal) -> str:
     return "" if histories[0] == histories[1] else "history.csv"
 
 
-def _remarks(cut: _Rehearsal) -> list[str]:
+def _remarks(cut: Rehearsal) -> list[str]:
     summary = cut.summary()
     lines = [f"exactness: {summary.exactness.value}"]
     lines += [f"  because {reason}" for reason in summary.exactness_reasons]

@@ -29,6 +29,7 @@ class Runtime:
         """
         self._workdir = workdir
         self._board: ProgressBoard | None = None
+        self._board_file: Path | None = None
         workdir.mkdir(parents=True)
         self._log = workdir.with_suffix(".log")
         with open(self._log, "wb") as log:
@@ -56,12 +57,10 @@ class Runtime:
 
     def progress(self) -> Progress | None:
         """Where training stands, read from the trainer's own board; it outlives the process."""
-        if self._board is None:
-            found = list(self._workdir.glob("attempts/*/spool/progress.bin"))
-            if not found or found[0].stat().st_size == 0:
-                return None
-            self._board = ProgressBoard(found[0])
-        return self._board.read()
+        for found in self._workdir.glob("attempts/*/spool/progress.bin"):  # of the attempt at work
+            if found != self._board_file and _size_bytes(found):
+                self._board, self._board_file = ProgressBoard(found), found
+        return self._board.read() if self._board is not None else None
 
     def power_cut(self) -> Progress | None:
         """Kill everything and delete its disk; gives where training stood."""
@@ -93,3 +92,10 @@ class Runtime:
     def said(self) -> str:
         """The end of what it said."""
         return self._log.read_text(errors="replace")[-SAID_CHARACTERS:]
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # that attempt has just ended
+        return 0

@@ -1,0 +1,121 @@
+"""A root of a drill's own, the runs of one job on it, and workers whose power can be cut."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from driverun.assembly import Surroundings, make_root, open_client
+from driverun.clock import Clock
+from driverun.errors import JobError, RootNotFound
+from driverun.execution.client import Client
+from driverun.launchers.ground import Ground, commits_by_attempt
+from driverun.launchers.runtimes import Runtime
+from driverun.report.summary import RunSummary
+from driverun.runs.state import RunState
+from driverun.spec.sources import SourceKind, kind_of
+from driverun.spool.boards import Progress
+from driverun.storage.base import ObjectStore
+from driverun.transfer.sync import find_source
+
+LOOK_S = 0.02
+
+
+def data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
+    try:
+        return open_client(root, here).store
+    except RootNotFound:
+        if root is not None:
+            raise
+        return None
+
+
+class Rehearsal:
+    """One root with the runs of one job, and workers that are started on it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ground: Ground,
+        job: Path,
+        overrides: Mapping[str, Any],
+        *,
+        data_from: ObjectStore | None,
+        here: Surroundings,
+    ) -> None:
+        self.folder = folder
+        self.ground = ground
+        self._environment = {
+            name: value for name, value in here.environment.items() if not name.startswith("DRIVERUN_")
+        }
+        self.clock: Clock = here.clock
+        self._started = 0
+        self.executed = 0  #: optimiser updates of all attempts, counted outside the checkpoints
+        folder.mkdir(exist_ok=True)
+        own = {**self._environment, **ground.environment, "DRIVERUN_LISTING_LAG": "0s"}
+        store, _ = make_root(ground.address, replace(here, environment=own))
+        self.client = Client(store, clock=here.clock, by=here.person)
+        loaded = self.client.load_job(str(job))
+        if data_from is not None:
+            for source in loaded.spec.data:
+                if kind_of(source.source) is SourceKind.PATH:  # addresses are the same from every root
+                    self._copy(data_from, source.source)
+        self.submission = self.client.submit(loaded, params=overrides)
+        self.run_id = self.submission.run_id
+
+    def _copy(self, data_from: ObjectStore, source: str) -> None:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            for info in find_source(data_from, source):
+                local = Path(folder) / "data"
+                data_from.download(info.path, local)
+                self.client.upload(local, info.path)
+
+    def summary(self, run_id: str | None = None) -> RunSummary:
+        """Of the run; None: the first."""
+        with self.ground.calm():
+            return self.client.run(run_id or self.run_id)
+
+    def start(self, *, marker: Path | None = None) -> Runtime:
+        """A worker on a machine of its own: another workdir, another id."""
+        self._started += 1
+        environment = {**self._environment, **self.ground.environment}
+        if marker is not None:
+            environment["DRIVERUN_HOLD_COMMIT"] = str(marker)
+        return Runtime(
+            self.ground.address,
+            "--until-empty",
+            environment=environment,
+            workdir=self.folder / f"machine-{self._started}",
+        )
+
+    def run_to_end(self) -> None:
+        """Let one worker finish all runs. Raises JobError if one does not succeed."""
+        runtime = self.start()
+        try:
+            progress = Progress()
+            while runtime.is_alive:
+                progress = runtime.progress() or progress
+                self.clock.sleep(LOOK_S)
+            self.executed += progress.executed
+        finally:
+            runtime.power_cut()
+        for run in self.submission.runs:
+            summary = self.summary(run.run_id)
+            if summary.state is not RunState.SUCCEEDED:
+                raise JobError(
+                    f"cannot drill this job: {run.run_id} ended {summary.state.value}: {summary.reason}\n"
+                    f"{runtime.said()}"
+                )
+
+    def committed_step(self, run_id: str | None = None) -> int | None:
+        """The newest step of the run on the root; None: of the first."""
+        return max((checkpoint.step for checkpoint in self.summary(run_id).checkpoints), default=None)
+
+    def has_committed(self, attempt: int, run_id: str | None = None) -> bool:
+        """Has the attempt of that number, or a later one, committed a checkpoint?"""
+        commits = commits_by_attempt(self.ground.paths(), run_id or self.run_id)
+        newest = max(commits, default=0)
+        return newest >= attempt and commits[newest] > 0
