@@ -23,6 +23,8 @@ from driverun.storage.base import ObjectStore
 CLAIM_LEASE_S = 60.0  #: how long a claim may stand without a record
 BEATS_PER_LEASE = 3  #: a worker writes its record at least so often
 
+WATCHED_FROM = 0.5  #: of a lease; an attempt that was heard of since is no question yet
+
 Probe = Callable[[ProcessId], bool | None]
 
 
@@ -111,6 +113,7 @@ class LeaseWatch:
         self._first_looks: dict[
             AttemptKey, _Look
         ] = {}  #: the earliest that showed the record where it stands
+        self._found: dict[AttemptKey, datetime] = {}  #: to be stale; by their last sign of life
         self._due_s: dict[AttemptKey, float] = {}  #: when it may be stale, by the monotonic clock
 
     def observe(self, claim: ClaimEvidence) -> LeaseDecision:
@@ -141,13 +144,32 @@ class LeaseWatch:
     def stale_among(self, runs: Iterable[RunEvidence]) -> frozenset[AttemptKey]:
         """The owners of these runs that are stale, as `derive_state` wants them.
 
-        Looks afresh at each, and forgets all attempts that are not among them.
+        Looks afresh at those that have been quiet for some time, and forgets all attempts that are not among them.
+        Whom it once found to be stale it takes to be so until a listing shows otherwise: look again before a claim.
         """
         owners = (owner_of(run.claims) for run in runs)
         watched = {owner.key: owner for owner in owners if owner is not None and may_be_stale(owner)}
         self._first_looks = {key: look for key, look in self._first_looks.items() if key in watched}
         self._due_s = {key: due_s for key, due_s in self._due_s.items() if key in watched}
-        return frozenset(key for key, owner in watched.items() if self.is_stale(owner))
+        self._found = {key: heard_at for key, heard_at in self._found.items() if key in watched}
+        if not watched:
+            return frozenset()
+        now = self._store.now()
+        return frozenset(key for key, owner in watched.items() if self._seems_stale(owner, now))
+
+    def _seems_stale(self, claim: ClaimEvidence, now: datetime) -> bool:
+        """Whether the attempt is stale, with no more requests than that needs."""
+        heard_at = last_sign_of_life(claim)
+        if self._found.get(claim.key) == heard_at:
+            return True
+        quiet_s, lease_s = (now - heard_at).total_seconds(), lease_s_of(claim)
+        if quiet_s < WATCHED_FROM * lease_s and _probed(claim, self._probe) is not False:
+            self._due_s[claim.key] = self._clock.monotonic() + lease_s - quiet_s
+            return False
+        is_stale = self.is_stale(claim)
+        if is_stale:
+            self._found[claim.key] = heard_at
+        return is_stale
 
     def seconds_until_stale(self, claim: ClaimEvidence) -> float:
         """How long until the attempt may be stale if it gives no more sign of life; for a countdown.

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from driverun.dispatch.trust import judged
 from driverun.errors import IntegrityError, ObjectNotFound
@@ -42,7 +42,7 @@ class LedgerProblem:
 class _Entry:
     """One file of the ledger as it was last heard of."""
 
-    info: ObjectInfo  #: without its properties, which are many
+    info: ObjectInfo
     name: LedgerName | None
     value: Value | None = None
     problem: str = ""
@@ -160,16 +160,15 @@ class Ledger:
             return
         name = parse_ledger_name(info.path)
         if name is None:
-            bare = _bare(info)
             self._news[info.path] = _Entry(
-                info=bare, name=None, problem="driverun writes no file of this name"
+                info=info, name=None, problem="driverun writes no file of this name"
             )
             return
         record = _key(name).record_file if name.kind is EntryKind.CLAIM else None
         if record is not None and (record in self._waiting or record in self._entries):
-            entry: _Entry | None = _Entry(info=_bare(info), name=name)  # the record tells all that it does
+            entry: _Entry | None = _Entry(info=info, name=name)  # the record tells all that it does
         elif (head := read_head(name, info.properties, info.size_bytes)) is not None:
-            entry = _Entry(info=_bare(info), name=name, value=head.value, is_head=True, is_cut=head.is_cut)
+            entry = _Entry(info=info, name=name, value=head.value, is_head=True, is_cut=head.is_cut)
         else:
             entry = self._read(info, name)
         if entry is not None:
@@ -191,7 +190,7 @@ class Ledger:
             return None
         except IntegrityError as exc:
             problem = str(exc)
-        return _Entry(info=_bare(info), name=name, value=value, problem=problem)
+        return _Entry(info=info, name=name, value=value, problem=problem)
 
     def _is_by_author(self, info: ObjectInfo, content: bytes) -> bool:
         """Is this what the author wrote whom `info` tells of, and not what somebody wrote since?"""
@@ -242,10 +241,6 @@ class Ledger:
 
 def _version(info: ObjectInfo) -> tuple[object, ...]:
     return (info.object_id, info.modified_at, info.size_bytes)
-
-
-def _bare(info: ObjectInfo) -> ObjectInfo:
-    return replace(info, properties=None) if info.properties else info
 
 
 def _key(name: LedgerName) -> AttemptKey:

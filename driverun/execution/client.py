@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from driverun.report.final_state import FinalState, OutputFile, final_state_of
 from driverun.report.page import Report, report_html
 from driverun.report.summary import RunSummary, summarize
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, AttemptKey, WishKind
+from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
 from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
@@ -59,7 +60,7 @@ from driverun.transfer.fetch import ResultReader, fetch_results
 from driverun.transfer.progress import OnProgress
 from driverun.transfer.results import ResultsManifest, read_results_manifest
 from driverun.transfer.segments import read_segments
-from driverun.transfer.sync import missing_sources
+from driverun.transfer.sync import KnownSources, missing_sources
 from driverun.transfer.upload import Uploaded, upload
 
 FOLLOW_EVERY_S = 1.0
@@ -82,6 +83,7 @@ class Client:
         self._by = by
         self._ledger = Ledger(store)
         self._timetable = Timetable(store, self._ledger, by=by)
+        self._sources: KnownSources | None = None  # as of the last look at all runs
         self._counted: tuple[Mapping[str, RunEvidence], Counter[str]] | None = None
 
     @property
@@ -157,7 +159,7 @@ class Client:
     def job_warnings(self, job: Job) -> list[str]:
         """What will keep the job from running, as far as it can be known now."""
         warning = syntax_warning(job)
-        missing = missing_sources(self._store, job.spec)
+        missing = missing_sources(KnownSources(self._store), job.spec)
         found = [] if warning is None else [warning]
         found += [
             f"{source} is not on the root: the run waits until somebody does `driverun upload FILE {source}`"
@@ -182,7 +184,10 @@ class Client:
     def runs(self) -> list[RunSummary]:
         """Every run, oldest first, without its checkpoints."""
         self._ledger.refresh()
-        found = [self._summary(evidence, details=False) for evidence in self._ledger.runs.values()]
+        now = self._store.now()
+        self._sources = KnownSources(self._store)  # many runs want the same
+        runs = self._ledger.runs.values()
+        found = [self._summary(evidence, details=False, now=now) for evidence in runs]
         return sorted(found, key=lambda run: (run.created_at is None, run.created_at, run.run_id))
 
     def run(self, run: str) -> RunSummary:
@@ -247,27 +252,33 @@ class Client:
         raise RunNotFound(f"there is no run {run} on {self._store.location}.{hint}")
 
     def _spec(self, evidence: RunEvidence) -> JobSpec | None:
+        """The spec as submitted; None where this version cannot make sense of it."""
+        whole = self._ledger.detailed(evidence.run_id, {EntryKind.WISH}) if evidence.is_cut else evidence
+        if whole is None or whole.spec is None:
+            return None
         try:
-            return spec_from_json(evidence.spec) if evidence.spec is not None else None
+            return spec_from_json(whole.spec)
         except SpecError:
-            return None  # whoever wrote it: the state of the others has to be seen
+            return None
 
-    def _derive(self, evidence: RunEvidence) -> Derived:
-        spec = self._spec(evidence)
-        max_errors = spec.retry.max_errors if spec is not None else 1
-        first = derive_state(evidence, max_errors=max_errors)
+    def _derive(self, evidence: RunEvidence, *, now: datetime | None = None) -> Derived:
+        """How the run stands.
+
+        Args:
+            now: by the store's clock; None: as of this moment.
+        """
+        first = derive_state(evidence, max_errors=evidence.max_errors)
         if first.state is not RunState.RUNNING or first.owner is None:
             return first
-        if not single_look(first.owner, now=self._store.now()).is_stale:
+        if not single_look(first.owner, now=now if now is not None else self._store.now()).is_stale:
             return first
-        return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=max_errors)
+        return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=evidence.max_errors)
 
-    def _summary(self, evidence: RunEvidence, *, details: bool) -> RunSummary:
-        derived = self._derive(evidence)
-        spec = self._spec(evidence)
-        lack = (
-            self._lack(evidence, derived, spec) if derived.state.is_claimable and spec is not None else None
-        )
+    def _summary(self, evidence: RunEvidence, *, details: bool, now: datetime | None = None) -> RunSummary:
+        derived = self._derive(evidence, now=now)
+        # Of ten thousand runs few may be taken up, and nobody asks what the others lack.
+        spec = self._spec(evidence) if derived.state.is_claimable else None
+        lack = self._lack(evidence, derived, spec) if spec is not None else None
         checkpoints = (
             checkpoint_summaries(
                 self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
@@ -300,7 +311,7 @@ class Client:
             evidence=evidence,
             derived=derived,
             spec=spec,
-            missing_data=partial(missing_sources, self._store, spec),
+            missing_data=partial(self._missing_data, spec),
             state_of=self._state_of,
             running_in=lambda sweep: self._at_work()[sweep],
             now=self._store.now,
@@ -315,6 +326,9 @@ class Client:
             text = f"wants {format_size(spec.min_memory_bytes)} of main memory. Start a worker where there is as much"
             return Lack(waiting_for=WaitingFor.MEMORY, text=text)
         return None
+
+    def _missing_data(self, spec: JobSpec) -> list[str]:
+        return missing_sources(self._sources or KnownSources(self._store), spec)
 
     def _at_work(self) -> Counter[str]:
         """How many runs of each sweep are, as of the last look."""

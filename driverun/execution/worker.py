@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
@@ -13,7 +13,7 @@ from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, n
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
 from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep
-from driverun.dispatch.lease import LeaseWatch
+from driverun.dispatch.lease import LeaseWatch, may_be_stale
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
 from driverun.dispatch.takeover import state_before
@@ -24,18 +24,20 @@ from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.intake import Discovery, job_names
 from driverun.execution.outcome import Outcome
 from driverun.execution.secrets import lacking_secrets
+from driverun.execution.standing import Standing, state_as_alive
 from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
+from driverun.runs.ownership import owner_of
 from driverun.runs.record import AttemptState, Record
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.given import GivenResults
-from driverun.transfer.sync import missing_sources
+from driverun.transfer.sync import KnownSources, missing_sources
 
 LOOK_S = 1.0  #: between two looks while waiting
 LOOK_FOR_DATA_S = 10.0  #: between two looks for the data of a run that waits
@@ -116,9 +118,9 @@ class Worker:
         self._began_s = context.clock.monotonic()
         self._looks = 0
         self._too_late: set[str] = set()  # were not started for want of time, and that was told
-        self._missing: dict[
-            str, tuple[float, list[str]]
-        ] = {}  # by run: when it was looked for, what was not there
+        self._standing = Standing(self._ledger, spec_of=self._spec_of)
+        self._sources: KnownSources | None = None  # as of the time beside
+        self._sources_s = -math.inf
         self._held_back: dict[str, _HeldBack] = {}
         self._others = Others(context.worker)
         self._asked = 0  # how often it has asked for a run
@@ -283,33 +285,45 @@ class Worker:
         if made:
             self._ledger.refresh()
         self._tell_invalid()
-        runs = {run_id: each for run_id, each in self._ledger.runs.items() if self._wants(each)}
-        specs = {run_id: self._spec_of(evidence) for run_id, evidence in runs.items()}
-        self._context.secrets.note(spec for spec in specs.values() if spec is not None)
-        first = {
-            run_id: self._derive(evidence, specs[run_id], frozenset()) for run_id, evidence in runs.items()
+        touched = self._standing.update()
+        if touched:
+            self._sources = None  # what waits for data may have come with them
+        self._note_secrets(touched)
+        runs = {
+            run_id: evidence
+            for run_id in self._standing.open
+            if self._wants(evidence := self._ledger.runs[run_id])
         }
+        first = {run_id: self._standing.open[run_id] for run_id in runs}
         running = [runs[run_id] for run_id, d in first.items() if d.state is RunState.RUNNING]
         stale = self._watch.stale_among(running)
         derived = {
-            run_id: self._derive(runs[run_id], specs[run_id], stale) if d.state is RunState.RUNNING else d
+            run_id: d
+            if d.owner is None or d.owner.key not in stale
+            else derive_state(runs[run_id], stale=stale, max_errors=runs[run_id].max_errors)
             for run_id, d in first.items()
         }
 
         def state_of(run_id: str) -> Derived | None:
-            return derived.get(run_id) or self._state_of(run_id)
+            return derived.get(run_id) or self._standing.state_of(run_id)
 
-        at_work = cache(lambda: running_by_sweep(self._ledger.runs, state_of))
+        at_work = cache(
+            lambda: running_by_sweep(
+                {run_id: self._ledger.runs[run_id] for run_id in self._standing.open}, state_of
+            )
+        )
         candidates = []
         for run_id, d in derived.items():
-            spec = specs[run_id]
-            if not d.state.is_claimable or spec is None or self._is_held_back(run_id):
+            if not d.state.is_claimable or self._is_held_back(run_id):
+                continue
+            spec = self._standing.spec(runs[run_id])
+            if spec is None:
                 continue
             looked = Looked(
                 evidence=runs[run_id],
                 derived=d,
                 spec=spec,
-                missing_data=partial(self._missing_sources, run_id, spec),
+                missing_data=partial(self._missing_sources, spec),
                 state_of=state_of,
                 running_in=lambda sweep: at_work()[sweep],
                 now=self._store.now,
@@ -336,13 +350,14 @@ class Worker:
             if waiting.waiting_for is not None or waiting.run_id not in self._too_late:
                 self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
         self._too_late = {waiting.run_id for waiting in choice.waiting if waiting.waiting_for is None}
-        self._seen = self._views(runs, derived, worked.left)
+        self._seen = self._views(derived, worked.left)
         return choice, derived, soonest_s
 
-    def _state_of(self, run_id: str) -> Derived | None:
-        """How a run stands that may be none of this worker's; one in other hands counts as alive."""
-        evidence = self._ledger.run(run_id)
-        return self._derive(evidence, self._spec_of(evidence), frozenset()) if evidence is not None else None
+    def _note_secrets(self, touched: Iterable[RunEvidence]) -> None:
+        """Whatever job has a secret, others do not see it, over or not."""
+        having = (each for each in touched if each.spec is not None and each.spec.get("secrets"))
+        specs = (self._spec_of(evidence) for evidence in having)
+        self._context.secrets.note(spec for spec in specs if spec is not None)
 
     def _left_s(self) -> float:
         """Until this runtime hands over."""
@@ -358,14 +373,14 @@ class Worker:
             return FIRST_CHECKPOINT_S
         return min(FIRST_CHECKPOINT_S, EARLY_SHARE * (self._deadline_s - self._began_s))
 
-    def _views(
-        self, runs: dict[str, RunEvidence], derived: dict[str, Derived], lacks: dict[str, str]
-    ) -> tuple[RunView, ...]:
+    def _views(self, derived: Mapping[str, Derived], lacks: Mapping[str, str]) -> tuple[RunView, ...]:
         """The runs for a display, in the order in which they will be taken up; those that ended here are last."""
-        here = {view.run_id for view in self._finished}
+        ended = {
+            run_id: self._standing.state_of(run_id) for run_id in {view.run_id for view in self._finished}
+        }
         shown = []
-        for run_id, d in derived.items():
-            if d.state.is_over and run_id not in here:
+        for run_id, d in {**ended, **derived}.items():
+            if d is None:
                 continue
             held = self._held_back.get(run_id)
             note = lacks.get(run_id, d.reason)
@@ -373,32 +388,30 @@ class Worker:
                 note = "another worker is at it"
             elif held is not None and self._is_held_back(run_id):
                 note = f"cannot go on here for now: {held.reason}"
-            order = (d.state.is_over, -priority_of(runs[run_id]), str(runs[run_id].created_at), run_id)
+            evidence = self._ledger.runs[run_id]
+            order = (d.state.is_over, -priority_of(evidence), str(evidence.created_at), run_id)
             shown.append((order, RunView(run_id=run_id, state=d.state, note=note)))
         return tuple(view for _, view in sorted(shown, key=lambda each: each[0]))
 
-    def _missing_sources(self, run_id: str, spec: JobSpec) -> list[str]:
+    def _missing_sources(self, spec: JobSpec) -> list[str]:
         """As of now, or of a short while ago: a queue may be long, and data come in minutes."""
-        looked_s, missing = self._missing.get(run_id, (-math.inf, []))
         now_s = self._clock.monotonic()
-        if now_s - looked_s >= LOOK_FOR_DATA_S:
-            missing = missing_sources(self._store, spec)
-            self._missing[run_id] = (now_s, missing)
-        return missing
+        if self._sources is None or now_s - self._sources_s >= LOOK_FOR_DATA_S:
+            self._sources, self._sources_s = KnownSources(self._store), now_s
+        return missing_sources(self._sources, spec)
 
     def _spec_of(self, evidence: RunEvidence) -> JobSpec | None:
         """The spec as submitted; None, said once, where this version cannot make sense of it."""
         if not evidence.is_complete or evidence.spec is None:
             return None
+        whole = self._ledger.detailed(evidence.run_id, {EntryKind.WISH}) if evidence.is_cut else evidence
+        if whole is None or whole.spec is None:
+            return None
         try:
-            return spec_from_json(evidence.spec)
+            return spec_from_json(whole.spec)
         except SpecError as exc:
             self._tell(evidence.run_id, f"{evidence.run_id} is left alone: {exc}")
             return None
-
-    def _derive(self, evidence: RunEvidence, spec: JobSpec | None, stale: frozenset[object]) -> Derived:
-        max_errors = spec.retry.max_errors if spec is not None else 1
-        return derive_state(evidence, stale=stale, max_errors=max_errors)  # type: ignore[arg-type]
 
     def _tell(self, about: str, text: str) -> None:
         if self._told.get(about) != text:
@@ -461,18 +474,19 @@ class Worker:
 
     def _note_left(self, worked: Worked) -> None:
         self._ledger.refresh()
-        for run_id, evidence in self._ledger.runs.items():
-            if not self._wants(evidence):
+        self._standing.update()
+        for run_id in list(worked.left):
+            if run_id not in self._standing.open:
+                del worked.left[run_id]
+        for run_id, d in self._standing.open.items():
+            if not self._wants(self._ledger.runs[run_id]):
                 continue
-            d = self._derive(evidence, self._spec_of(evidence), frozenset())
             if d.state is RunState.RUNNING:
                 worked.left.setdefault(run_id, "another worker is at it")
             elif d.state.is_claimable:
                 held = self._held_back.get(run_id)
                 reason = held.reason if held is not None else d.reason
                 worked.left.setdefault(run_id, reason or "not taken up yet")
-            else:
-                worked.left.pop(run_id, None)
 
     # Working.
 
@@ -480,7 +494,10 @@ class Worker:
         context = self._context
         evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
         if evidence is None or self._spec_of(evidence) is None or evidence.unapproved is not None:
-            return None  # it had a sound head only; the next look leaves it alone
+            return None  # only its head was sound; the next look leaves it alone
+        owner = owner_of(evidence.claims)
+        if owner is not None and may_be_stale(owner) and not self._watch.is_stale(owner):
+            return None  # it has moved since it was found to stand still
         number = evidence.highest_number + 1
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
         self._asked += 1
@@ -509,7 +526,8 @@ class Worker:
             return self._give_up(won.key, AttemptState.INTERRUPTED, reason)
         given: list[GivenResults] = []
         for target, other in results_given(evidence):
-            earlier = self._state_of(other)
+            by_now = self._ledger.run(other)
+            earlier = state_as_alive(by_now) if by_now is not None else None
             if earlier is None or earlier.results is None:
                 return self._give_up(
                     won.key, AttemptState.INTERRUPTED, f"comes after {other}: no results yet"

@@ -75,8 +75,8 @@ class RunEvidence:
 
     def newest_wish(self, *kinds: WishKind) -> WishEvidence | None:
         """The wish of these kinds that the store saw last."""
-        wishes = (wish for wish in self.wishes if wish.kind in kinds)
-        return max(wishes, key=lambda wish: wish.order, default=None)
+        wishes = [wish for wish in self.wishes if wish.kind in kinds]
+        return max(wishes, key=lambda wish: wish.order) if len(wishes) > 1 else next(iter(wishes), None)
 
     @property
     def spec(self) -> Mapping[str, Any] | None:
@@ -84,6 +84,14 @@ class RunEvidence:
         wish = self.newest_wish(WishKind.SUBMIT)
         spec = wish.details.get("spec") if wish is not None else None
         return spec if isinstance(spec, Mapping) else None
+
+    @property
+    def max_errors(self) -> int:
+        """So many failed attempts make the run FAILED; 1 where no submission says."""
+        spec = self.spec
+        rules = spec.get("retry") if spec is not None else None
+        said = rules.get("max_errors") if isinstance(rules, Mapping) else None
+        return said if isinstance(said, int) else 1
 
     @property
     def is_complete(self) -> bool:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 
 JOBS = "jobs"
@@ -190,7 +191,7 @@ def probe_file(probe_id: str) -> str:
 def attempt_of_path(path: str) -> AttemptKey | None:
     """Whose attempt the folder or file at `path` belongs to; None for a path outside of every attempt."""
     found = _ATTEMPT.fullmatch(path)
-    return AttemptKey(run_id=found[1], number=int(found[2]), worker=found[3]) if found else None
+    return AttemptKey(run_id=sys.intern(found[1]), number=int(found[2]), worker=found[3]) if found else None
 
 
 def parse_ledger_name(path: str) -> LedgerName | None:
@@ -200,9 +201,11 @@ def parse_ledger_name(path: str) -> LedgerName | None:
         return None
     if found := _CLAIM.fullmatch(name):
         kind = EntryKind.CLAIM if found[4] == "claim" else EntryKind.RECORD
-        return LedgerName(kind=kind, run_id=found[1], number=int(found[2]), worker=found[3])
+        return LedgerName(kind=kind, run_id=sys.intern(found[1]), number=int(found[2]), worker=found[3])
     if found := _RUN.fullmatch(name):
-        return LedgerName(kind=EntryKind.RUN, run_id=found[1])
+        return LedgerName(kind=EntryKind.RUN, run_id=sys.intern(found[1]))
     if found := _WISH.fullmatch(name):
-        return LedgerName(kind=EntryKind.WISH, run_id=found[1], wish=WishKind(found[2]), wish_id=found[3])
+        return LedgerName(
+            kind=EntryKind.WISH, run_id=sys.intern(found[1]), wish=WishKind(found[2]), wish_id=found[3]
+        )
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, JsonValue
@@ -32,6 +33,7 @@ def yaml_name(name: str, field: FieldInfo) -> str:
     return alias if isinstance(alias, str) else name
 
 
+@cache
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {yaml_name(name, field): field for name, field in model.model_fields.items()}
 
@@ -48,18 +50,23 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
+@cache
+def _sections(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
+    return {name: _section(field) for name, field in _fields(model).items()}
+
+
 def known_part(
     written: Mapping[str, JsonValue], model: type[BaseModel] = JobSpec, place: Place = ()
 ) -> tuple[dict[str, JsonValue], list[Place]]:
     """Return `written` without the fields that do not exist, and the places of those, at every level."""
-    fields = _fields(model)
+    fields, sections = _fields(model), _sections(model)
     known: dict[str, JsonValue] = {}
     unknown: list[Place] = []
     for name, value in written.items():
         if name not in fields:
             unknown.append((*place, name))
             continue
-        section = _section(fields[name])
+        section = sections[name]
         known[name] = value
         if section is not None and isinstance(value, dict):
             known[name], deeper = known_part(value, section, (*place, name))

@@ -25,7 +25,7 @@ from driverun.transfer.parallel import for_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
 from driverun.transfer.room import FreeBytes, disk_errors, free_bytes_of, require, require_room
 
-__all__ = ["SyncedData", "find_source", "fingerprint_of", "missing_sources", "sync_data"]
+__all__ = ["KnownSources", "SyncedData", "find_source", "fingerprint_of", "missing_sources", "sync_data"]
 
 THREADS = 24  #: requests on their way at a time; each takes Drive some 150 ms, and it permits 200 a second
 SHARD_THREADS = 4  #: large files at a time; more would only share the line
@@ -98,7 +98,20 @@ def sync_data(
     return work.copied(store, is_unpacked=is_unpacked)
 
 
-def missing_sources(store: ObjectStore, spec: JobSpec) -> list[str]:
+class KnownSources:
+    """Which paths are on the root, each of them looked for once."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._known: dict[str, bool] = {}
+
+    def has(self, path: str) -> bool:
+        if path not in self._known:
+            self._known[path] = _is_there(self._store, path)
+        return self._known[path]
+
+
+def missing_sources(known: KnownSources, spec: JobSpec) -> list[str]:
     """The sources that the job cannot run without and the root has not, in the order of the spec.
 
     By listings: of the folder that a source is in, and of the source if it is a folder. What is not on the
@@ -107,9 +120,7 @@ def missing_sources(store: ObjectStore, spec: JobSpec) -> list[str]:
     return [
         source.source
         for source in spec.data
-        if not source.optional
-        and kind_of(source.source) is SourceKind.PATH
-        and not _is_there(store, source.source)
+        if not source.optional and kind_of(source.source) is SourceKind.PATH and not known.has(source.source)
     ]
 
 

@@ -16,6 +16,7 @@ from driverun.runs.record import AttemptState, Claim, ProcessId, Record
 from driverun.runs.state import RunState, derive_state
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
+from driverun.testing.faulty import FaultyStore
 
 LEASE_S = 60.0
 
@@ -181,7 +182,9 @@ def test_the_stale_ones_among_runs_make_them_claimable(
     ledger = Ledger(store)
     ledger.refresh()
     assert watch.stale_among(ledger.runs.values()) == frozenset()
-    clock.advance(seconds=LEASE_S)
+    clock.advance(seconds=LEASE_S / 2)
+    assert watch.stale_among(ledger.runs.values()) == frozenset()
+    clock.advance(seconds=LEASE_S / 2)
     new_claim(other)
     ledger.refresh()
     stale = watch.stale_among(ledger.runs.values())
@@ -191,3 +194,33 @@ def test_the_stale_ones_among_runs_make_them_claimable(
     new_claim(replace(key, number=2))
     ledger.refresh()
     assert watch.stale_among(ledger.runs.values()) == frozenset(), "a newer attempt owns the run"
+
+
+def test_a_look_at_many_asks_only_about_those_that_are_quiet(
+    store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper
+) -> None:
+    faulty = FaultyStore(store)
+    watch = LeaseWatch(faulty, clock, probe=lambda _: None)
+    ledger = Ledger(store)
+    ledger.refresh()
+
+    def asked() -> int:
+        before = len(faulty.operations)
+        found.append(watch.stale_among(ledger.runs.values()))
+        return sum(operation.name == "stat" for operation in faulty.operations[before:])
+
+    found: list[frozenset[AttemptKey]] = []
+    assert asked() == 0
+    clock.advance(seconds=LEASE_S / 2)
+    assert asked() == 1
+    clock.advance(seconds=LEASE_S / 2)
+    assert asked() == 1
+    assert found[-1] == {key}
+    clock.advance(seconds=LEASE_S)
+    assert asked() == 0, "it was found to be stale, and nothing was heard of it since"
+    assert found[-1] == {key}
+    keeper.beat()
+    assert found[-1] == {key}
+    ledger.refresh()
+    assert asked() == 0
+    assert found[-1] == frozenset()

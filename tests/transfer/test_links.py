@@ -13,7 +13,7 @@ from driverun.storage.base import ObjectInfo, OpensLinks
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.transfer.cache import DataCache
-from driverun.transfer.sync import SyncedData, missing_sources, sync_data
+from driverun.transfer.sync import KnownSources, SyncedData, missing_sources, sync_data
 
 ID = "1" + "a" * 32
 LINK = f"https://drive.google.com/file/d/{ID}/view?usp=sharing"
@@ -163,5 +163,5 @@ def test_another_root_refuses_links_in_plain_words(clock: FakeClock, work: Path,
 
 def test_links_are_not_looked_for_before_the_run(drive: DriveLikeStore) -> None:
     spec = JobSpec.model_validate({"name": "x", "entrypoint": "train.py", "data": [{"source": LINK}]})
-    assert missing_sources(drive, spec) == []
+    assert missing_sources(KnownSources(drive), spec) == []
     assert drive.keys == []

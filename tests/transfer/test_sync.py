@@ -16,7 +16,7 @@ from driverun.testing.clock import FakeClock
 from driverun.testing.faulty import FaultyStore
 from driverun.transfer.cache import DataCache
 from driverun.transfer.progress import Progress
-from driverun.transfer.sync import SyncedData, fingerprint_of, missing_sources, sync_data
+from driverun.transfer.sync import KnownSources, SyncedData, fingerprint_of, missing_sources, sync_data
 from tests.transfer.conftest import MakeStore
 from tests.transfer.worlds import stores_after_each_crash
 
@@ -256,7 +256,7 @@ def test_missing_sources_are_found_at_one_look_each(make_store: MakeStore) -> No
             ],
         }
     )
-    assert missing_sources(store, spec) == [
+    assert missing_sources(KnownSources(store), spec) == [
         "data/file",
         "data/folder",
         "data/deep",
@@ -266,7 +266,7 @@ def test_missing_sources_are_found_at_one_look_each(make_store: MakeStore) -> No
     for path in ("file", "folder/a", "deep/er/a", "packs/.driverun/a"):
         store.create(f"data/{path}", b"")
     store.operations.clear()
-    assert missing_sources(store, spec) == ["data/none", "data/packs"]
+    assert missing_sources(KnownSources(store), spec) == ["data/none", "data/packs"]
     assert len(store.operations) == 1 + 2 + 3 + 3 + 3
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 FOLDER = "application/vnd.google-apps.folder"
@@ -47,11 +49,8 @@ class Account:
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Account:
-        email, permission_id = fields.get("emailAddress"), fields.get("permissionId")
-        return cls(
-            email=email.lower() if email else None,
-            permission_id=permission_id.lower() if permission_id else None,
-            is_me=bool(fields.get("isAuthenticatedUser")),
+        return _account(
+            fields.get("emailAddress"), fields.get("permissionId"), bool(fields.get("isAuthenticatedUser"))
         )
 
     @property
@@ -65,6 +64,15 @@ class Account:
         return frozenset(each for each in (self.email, self.permission_id) if each)
 
 
+@cache  # a root has few, and each of its files names one
+def _account(email: str | None, permission_id: str | None, is_me: bool) -> Account:
+    return Account(
+        email=email.lower() if email else None,
+        permission_id=permission_id.lower() if permission_id else None,
+        is_me=is_me,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
     """What Drive said of it, at some time; `version` tells which of two such sayings is the younger."""
@@ -74,7 +82,7 @@ class RemoteFile:
     mime_type: str
     parents: tuple[str, ...]  #: at most one, since 2020; none for what others share
     size_bytes: int | None  #: None for what has no bytes of its own
-    md5: str | None
+    md5: str | None  #: None where there is a better one
     sha256: str | None
     created_at: datetime
     modified_at: datetime
@@ -90,22 +98,26 @@ class RemoteFile:
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> RemoteFile:
-        """Read a File of API v2, asked for with FIELDS. Raises KeyError, ValueError or TypeError if it is none."""
+        """Read a File of API v2, asked for with FIELDS. Raises KeyError, ValueError or TypeError if it is none.
+
+        What many files have in common is in memory once: there may be tens of thousands of them.
+        """
+        sha256 = fields.get("sha256Checksum")
         shortcut = fields.get("shortcutDetails") or {}
         return cls(
             file_id=fields["id"],
             title=fields["title"],
-            mime_type=fields["mimeType"],
-            parents=tuple(parent["id"] for parent in fields.get("parents", ())),
+            mime_type=sys.intern(fields["mimeType"]),
+            parents=tuple(sys.intern(parent["id"]) for parent in fields.get("parents", ())),
             size_bytes=int(fields["fileSize"]) if "fileSize" in fields else None,
-            md5=fields.get("md5Checksum"),
-            sha256=fields.get("sha256Checksum"),
+            md5=fields.get("md5Checksum") if sha256 is None else None,
+            sha256=sha256,
             created_at=datetime.fromisoformat(fields["createdDate"]),
             modified_at=datetime.fromisoformat(fields["modifiedDate"]),
             version=int(fields.get("version", 0)),
             is_trashed=bool(fields.get("labels", {}).get("trashed")),
             properties={
-                each["key"]: each.get("value", "")
+                sys.intern(each["key"]): each.get("value", "")
                 for each in fields.get("properties", ())
                 if each.get("visibility", "PUBLIC") == "PUBLIC"
             },

@@ -524,7 +524,7 @@ def _info(path: str, entry: Entry) -> ObjectInfo:
         created_at=content.created_at,
         modified_at=content.modified_at,
         sha256=content.sha256,
-        properties=dict(content.properties),
+        properties=content.properties,
         author=_author(entry),
     )
 

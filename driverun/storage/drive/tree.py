@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _ROOT_IS_LOST = (
     "the root's folder is in the trash, or not shared with this account any more. Take it out of the trash in Drive, or"
     " have it shared again; all goes on then, and nothing that was committed is lost"
 )
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")  #: names about which there is no question
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class _Listing:
 
     relist_s: float  #: monotonic; when it is due to be listed anew
     ids: set[str] = field(default_factory=set)
-    by_name: dict[str, set[str]] = field(default_factory=dict)
+    by_name: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: nearly always one
     shortcuts: set[str] = field(default_factory=set)
     pages: int = 1  #: requests that it takes to list it; the more there are, the more seldom that is done
     #: When it was listed first, by Drive's clock, if it is large, and what is older than the feed may have been
@@ -97,20 +100,21 @@ class _Listing:
         if file.is_shortcut:
             self.shortcuts.add(file.file_id)
         key = name_key(file.title)
-        if key not in self.by_name:
-            self.by_name[key] = set()
-            if self._in_order is not None:
-                bisect.insort(self._in_order, key)
-        self.by_name[key].add(file.file_id)
+        alike = self.by_name.get(key, ())
+        if not alike and self._in_order is not None:
+            bisect.insort(self._in_order, key)
+        if file.file_id not in alike:
+            self.by_name[key] = (*alike, file.file_id)
 
     def remove(self, file: RemoteFile) -> None:
         self._touch(file)
         self.ids.discard(file.file_id)
         self.shortcuts.discard(file.file_id)
         key = name_key(file.title)
-        alike = self.by_name.get(key, set())
-        alike.discard(file.file_id)
-        if not alike and self.by_name.pop(key, None) is not None and self._in_order is not None:
+        left = tuple(each for each in self.by_name.get(key, ()) if each != file.file_id)
+        if left:
+            self.by_name[key] = left
+        elif self.by_name.pop(key, None) is not None and self._in_order is not None:
             del self._in_order[bisect.bisect_left(self._in_order, key)]
 
     def ids_beginning(self, prefix: str) -> list[str]:
@@ -496,6 +500,8 @@ class RemoteTree:
             return [self._files[file_id] for file_id in which(listing)] if listing is not None else []
 
     def _is_usable(self, file: RemoteFile) -> bool:
+        if _PLAIN.fullmatch(file.title):
+            return True
         try:
             portable_path(file.title)
         except UnsafePath:
@@ -674,6 +680,7 @@ class RemoteTree:
                 self._list([folder_id])
             return
         missed: list[str] = []
+        new = [folder_id for folder_id in folder_ids if folder_id not in self._listings]
         pages = max(1, -(-len(found) // PAGE)) if len(folder_ids) == 1 else 1
         with self._state:
             for folder_id in folder_ids:
@@ -694,6 +701,10 @@ class RemoteTree:
             if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
                 continue  # moved away while we asked
             self._apply(file)
+        with self._state:
+            for folder_id in new:
+                if folder_id in self._listings:
+                    self._listings[folder_id].touched.clear()  # nobody has heard of it before
         self._verify(set(missed) - {file.file_id for file in found})
 
     def _verify(self, file_ids: Iterable[str]) -> None:
