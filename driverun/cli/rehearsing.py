@@ -191,6 +191,7 @@ def dev_soak(
         fits=runs // 10 if fits is None else fits,
         minutes=minutes,
         every_s=5.0 + lag_s / 4 if every_s is None else every_s,
+        lease_s=12.0 + lag_s,
     )
     say(f"seed {seed}")
     on = _chosen_ground(app, ground, seed, settings)

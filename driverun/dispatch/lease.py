@@ -20,7 +20,7 @@ from driverun.runs.ownership import owner_of
 from driverun.runs.record import ProcessId
 from driverun.storage.base import ObjectStore
 
-CLAIM_LEASE_S = 60.0  #: how long a claim may stand without a record
+CLAIM_LEASE_S = 60.0  #: how long a claim may stand without a record, beside what lists lag
 BEATS_PER_LEASE = 3  #: a worker writes its record at least so often
 
 WATCHED_FROM = 0.5  #: of a lease; an attempt that was heard of since is no question yet
@@ -45,9 +45,12 @@ def last_sign_of_life(claim: ClaimEvidence) -> datetime:
     return claim.record_modified_at or claim.created_at
 
 
-def lease_s_of(claim: ClaimEvidence) -> float:
-    """How long the attempt may go without a sign of life, in seconds."""
-    return claim.record.lease_s if claim.record is not None else CLAIM_LEASE_S
+def lease_s_of(claim: ClaimEvidence, *, listing_lag_s: float) -> float:
+    """How long the attempt may go without a sign of life, in seconds.
+
+    Before its record can be found, a worker waits until its claim is listed, and then the record has to be.
+    """
+    return claim.record.lease_s if claim.record is not None else CLAIM_LEASE_S + 2 * listing_lag_s
 
 
 def may_be_stale(claim: ClaimEvidence) -> bool:
@@ -76,12 +79,15 @@ def lease_decision(
     return LeaseDecision(is_stale=True, reason=f"it gave no sign of life for {unmoved_s:.0f} s")
 
 
-def single_look(claim: ClaimEvidence, *, now: datetime, probe: Probe = is_alive) -> LeaseDecision:
+def single_look(
+    claim: ClaimEvidence, *, now: datetime, listing_lag_s: float, probe: Probe = is_alive
+) -> LeaseDecision:
     """What a command that looks only once may tell a person. Nobody may claim a run on the strength of it.
 
     Args:
-        claim: the attempt.
+        claim: the attempt, as a listing showed it.
         now: the store's clock.
+        listing_lag_s: for so long a newer sign of life may not be listed.
         probe: tells whether a process lives.
     """
     if not may_be_stale(claim):
@@ -89,7 +95,8 @@ def single_look(claim: ClaimEvidence, *, now: datetime, probe: Probe = is_alive)
     return lease_decision(
         unmoved_s=(now - last_sign_of_life(claim)).total_seconds(),
         watched_s=math.inf,
-        lease_s=lease_s_of(claim),
+        lease_s=lease_s_of(claim, listing_lag_s=listing_lag_s)
+        + (listing_lag_s if claim.record is not None else 0.0),
         alive=_probed(claim, probe),
     )
 
@@ -128,7 +135,7 @@ class LeaseWatch:
         decision = lease_decision(
             unmoved_s=(look.seen_at - look.moved_at).total_seconds(),
             watched_s=min((look.seen_at - first.seen_at).total_seconds(), look.seen_s - first.seen_s),
-            lease_s=lease_s_of(claim),
+            lease_s=self._lease_s_of(claim),
             alive=alive,
         )
         if decision.is_stale and look.moved_at != last_sign_of_life(claim):
@@ -162,7 +169,7 @@ class LeaseWatch:
         heard_at = last_sign_of_life(claim)
         if self._found.get(claim.key) == heard_at:
             return True
-        quiet_s, lease_s = (now - heard_at).total_seconds(), lease_s_of(claim)
+        quiet_s, lease_s = (now - heard_at).total_seconds(), self._lease_s_of(claim)
         if quiet_s < WATCHED_FROM * lease_s and _probed(claim, self._probe) is not False:
             self._due_s[claim.key] = self._clock.monotonic() + lease_s - quiet_s
             return False
@@ -178,6 +185,9 @@ class LeaseWatch:
         """
         due_s = self._due_s.get(claim.key)
         return self.observe(claim).wait_s if due_s is None else max(0.0, due_s - self._clock.monotonic())
+
+    def _lease_s_of(self, claim: ClaimEvidence) -> float:
+        return lease_s_of(claim, listing_lag_s=self._store.listing_lag_s)
 
     def _look(self, claim: ClaimEvidence) -> _Look:
         try:

@@ -270,7 +270,12 @@ class Client:
         first = derive_state(evidence, max_errors=evidence.max_errors)
         if first.state is not RunState.RUNNING or first.owner is None:
             return first
-        if not single_look(first.owner, now=now if now is not None else self._store.now()).is_stale:
+        look = single_look(
+            first.owner,
+            now=now if now is not None else self._store.now(),
+            listing_lag_s=self._store.listing_lag_s,
+        )
+        if not look.is_stale:
             return first
         return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=evidence.max_errors)
 

@@ -31,7 +31,6 @@ from driverun.runs.claim_log import (
 )
 from driverun.runs.state import RunState
 
-LEASE_S = 12.0
 HEARTBEAT_S = 3.0
 TICK_S = 0.2
 SAMPLE_S = 3.0  #: between two looks at the status of every run
@@ -53,6 +52,7 @@ class SoakPlan:
     minutes: float = 5.0  #: of kills and pauses
     every_s: float = 5.0  #: between two of them, on average
     pauses: float = 0.25  #: the share of them that are pauses
+    lease_s: float = 12.0  #: of every worker; longer than lists lag, lest a look take the living for dead
     patience_minutes: float = 20.0  #: for the rest, afterwards
 
     def __post_init__(self) -> None:
@@ -241,7 +241,7 @@ class _Soak:
         self._say = say
         self._environment = {
             **_environment(here, ground),
-            "DRIVERUN_LEASE": f"{LEASE_S:g}s",
+            "DRIVERUN_LEASE": f"{plan.lease_s:g}s",
             "DRIVERUN_HEARTBEAT": f"{HEARTBEAT_S:g}s",
             STEP_VARIABLE: f"{plan.run_s / STEPS:g}",
         }
@@ -342,7 +342,7 @@ class _Soak:
         worker = self._chosen.choice(awake)
         if self._chosen.random() < self._plan.pauses:
             worker.asleep_since = self._clock.now()
-            worker.wakes_s = self._now_s + LEASE_S * self._chosen.uniform(1.2, 2.0)
+            worker.wakes_s = self._now_s + self._plan.lease_s * self._chosen.uniform(1.2, 2.0)
             worker.runtime.pause()
             self._pauses += 1
             return

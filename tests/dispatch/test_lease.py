@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_one_look_is_not_enough_to_claim_but_enough_to_tell(
     clock.advance(seconds=3600)
     found = owner(store, key)
     assert watch.observe(found).wait_s == LEASE_S / 3
-    assert single_look(found, now=store.now(), probe=nothing_known).is_stale
+    assert single_look(found, now=store.now(), listing_lag_s=0.0, probe=nothing_known).is_stale
     clock.advance(seconds=LEASE_S / 3)
     assert watch.is_stale(found)
 
@@ -150,7 +151,33 @@ def test_a_dead_process_of_this_machine_is_stale_at_once(
     store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper
 ) -> None:
     assert LeaseWatch(store, clock, probe=dead).is_stale(owner(store, key))
-    assert single_look(owner(store, key), now=store.now(), probe=dead).is_stale
+    assert single_look(owner(store, key), now=store.now(), listing_lag_s=0.0, probe=dead).is_stale
+
+
+def test_where_lists_lag_a_claim_is_given_time_until_its_record_can_be_seen(
+    clock: FakeClock, key: AttemptKey, new_claim: Callable[[AttemptKey], Claim]
+) -> None:
+    """Its worker waits until the claim is listed before it writes the record, which a list shows as late."""
+    store = MemoryStore(clock, listing_lag_s=30.0)
+    claim = new_claim(key)
+    found = ClaimEvidence(key=claim.key, created_at=clock.now(), object_id="1")
+    watch = LeaseWatch(store, clock, probe=nothing_known)
+    assert watch.observe(found).wait_s == CLAIM_LEASE_S + 60.0
+    clock.advance(seconds=CLAIM_LEASE_S + 59.0)
+    assert not watch.is_stale(found)
+    assert not single_look(found, now=clock.now(), listing_lag_s=30.0, probe=nothing_known).is_stale
+    clock.advance(seconds=1.0)
+    assert watch.is_stale(found)
+
+
+def test_one_look_does_not_take_for_dead_who_may_have_been_heard_since_the_list_was_made(
+    store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper
+) -> None:
+    found = owner(store, key)
+    clock.advance(seconds=LEASE_S + 10)
+    look = partial(single_look, found, now=clock.now(), probe=nothing_known)
+    assert look(listing_lag_s=0.0).is_stale
+    assert not look(listing_lag_s=11.0).is_stale
 
 
 def test_a_claim_without_a_record_has_a_lease_too(
@@ -166,7 +193,7 @@ def test_a_claim_without_a_record_has_a_lease_too(
     assert watch.observe(found).wait_s == CLAIM_LEASE_S
     assert LeaseWatch(store, clock, probe=dead).is_stale(found)
     clock.advance(seconds=CLAIM_LEASE_S)
-    assert single_look(found, now=store.now(), probe=nothing_known).is_stale
+    assert single_look(found, now=store.now(), listing_lag_s=0.0, probe=nothing_known).is_stale
     assert watch.is_stale(found)
 
 
