@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import secrets
@@ -272,6 +273,7 @@ class WorkOptions:
     max_runtime_s: float | None = None
     allow_cpu: bool = True
     jobs: tuple[str, ...] = ()  #: names of jobs, or ids of runs, to work on; empty: all
+    patience_s: float = math.inf  #: for how long to wait for what may come
 
 
 def open_worker(
@@ -319,7 +321,9 @@ def open_worker(
     deadline_s = None
     if options.max_runtime_s is not None:
         deadline_s = here.clock.monotonic() + options.max_runtime_s
-    return Worker(context, deadline_s=deadline_s, by=here.person, jobs=options.jobs)
+    return Worker(
+        context, deadline_s=deadline_s, by=here.person, jobs=options.jobs, patience_s=options.patience_s
+    )
 
 
 def new_worker_id() -> str:

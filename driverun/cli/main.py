@@ -120,5 +120,6 @@ from driverun.cli import (  # noqa: E402 (they add theirs)
     login,  # noqa: F401
     rehearsing,  # noqa: F401
     scheduling,  # noqa: F401
+    ticking,  # noqa: F401
     working,  # noqa: F401
 )

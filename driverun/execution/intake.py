@@ -465,6 +465,7 @@ class Discovery:
         self._schedules = Schedules(store, by=by)
         self._scheduled: dict[str, Job] = {}  # those of the sound ones that have a schedule
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
+        self.changes = 0  #: how many changes of jobs were seen
 
     def look(self, ledger: Ledger) -> tuple[list[str], float | None]:
         """Make runs of new jobs; gives their ids, and in how many seconds the next job may be at rest."""
@@ -513,6 +514,7 @@ class Discovery:
             if self._looks.get(name) == looks:
                 continue
             self._forget(name)
+            self.changes += 1
             job = self._parsed(name)
             self._looks[name] = looks
             if job is not None:

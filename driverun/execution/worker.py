@@ -21,6 +21,7 @@ from driverun.dispatch.trust import approval_text
 from driverun.errors import SpecError, TransientStoreError, UsageError
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
+from driverun.execution.idling import Idling
 from driverun.execution.intake import Discovery, job_names
 from driverun.execution.outcome import Outcome
 from driverun.execution.secrets import lacking_secrets
@@ -39,6 +40,7 @@ from driverun.storage.base import unseen_for_s
 from driverun.transfer.given import GivenResults
 from driverun.transfer.sync import KnownSources, missing_sources
 
+SOONEST_S = 0.1  #: between two looks, however soon something is due
 LOOK_S = 1.0  #: between two looks while waiting
 LOOK_FOR_DATA_S = 10.0  #: between two looks for the data of a run that waits
 COUNTDOWN_EVERY_S = 10.0
@@ -74,6 +76,7 @@ class Worked:
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)  #: newest per run
     left: dict[str, str] = field(default_factory=dict)  #: run id -> why it is not done
+    made: list[str] = field(default_factory=list)  #: runs that it made of jobs
     stop: Stop | None = None
 
     @property
@@ -91,6 +94,7 @@ class Worker:
         deadline_s: float | None = None,
         by: str,
         jobs: Collection[str] = (),
+        patience_s: float = math.inf,
     ) -> None:
         """Be ready.
 
@@ -98,6 +102,7 @@ class Worker:
             deadline_s: when to hand over, by the monotonic clock.
             by: in whose name runs are made of jobs that were found.
             jobs: names of jobs, or ids of runs, to which it keeps; none: all there are.
+            patience_s: for how long it waits for what may come; another worker comes later for what takes longer.
         """
         context = replace(context, store=abandonable(context.store, context.stop))
         self._context = context
@@ -111,6 +116,8 @@ class Worker:
             self._store, quiet_s=context.settings.quiet_s, clock=self._clock, by=by, wants=self._wants_job
         )
         self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._idling = Idling(listing_lag_s=self._store.listing_lag_s)
         self._told: dict[str, str] = {}
         self._seen_alive: set[str] = set()
         self._waited_since: dict[str, object] = {}
@@ -236,13 +243,24 @@ class Worker:
                 self._hold_back(choice.run_id, outcome, mode)
             return outcome is not None and mode is Mode.ONCE
         waiting_s = self._worth_waiting(derived, soonest_s, choice)
-        if waiting_s is None and mode is not Mode.WATCH:
-            waiting_s = self._unseen_s()
+        if mode is Mode.WATCH:
+            self._rest(self._away_s(derived, waiting_s))
+            return False
+        if waiting_s is not None and waiting_s > self._patience_s:
+            return True
+        if waiting_s is None:
+            waiting_s = self._unseen_s() if math.isinf(self._patience_s) else None
             if waiting_s is None:
                 return True
             self._waiting = "making sure that the listings show all there is"
-        self._rest(min(LOOK_S, waiting_s if waiting_s is not None else LOOK_S))
+        self._rest(min(LOOK_S, waiting_s))
         return False
+
+    def _away_s(self, derived: dict[str, Derived], waiting_s: float | None) -> float:
+        """Until a worker that watches looks again: soon after a change, else when it knows that something comes."""
+        seen = self._discovery.changes, {run_id: d.state for run_id, d in derived.items()}
+        known = [wait_s for wait_s in (waiting_s, self._discovery.due_in_s) if wait_s is not None]
+        return min([self._idling.pause_s(seen), *(max(wait_s, SOONEST_S) for wait_s in known)])
 
     def _hold_back(self, run_id: str, outcome: Outcome, mode: Mode) -> None:
         """Let a run rest that could not go on here: what kept it may still be so."""
@@ -282,6 +300,7 @@ class Worker:
     def _look(self, worked: Worked) -> tuple[Choice, dict[str, Derived], float | None]:
         self._ledger.refresh()
         made, soonest_s = self._discovery.look(self._ledger)
+        worked.made += made
         if made:
             self._ledger.refresh()
         self._tell_invalid()
