@@ -203,6 +203,11 @@ class Worker:
             waiting=self._waiting if now is None else "",
         )
 
+    @property
+    def invalid_jobs(self) -> list[str]:
+        """The names of the jobs that cannot become runs, as of the last look."""
+        return sorted(self._discovery.invalid)
+
     # Which jobs.
 
     def _wants_job(self, name: str) -> bool:

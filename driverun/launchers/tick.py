@@ -149,6 +149,8 @@ def _told(worker: Worker, worked: Worked) -> Ticked:
     left = [f"{run_id}: {why}" for run_id, why in worked.left.items()]
     parts += [f"{_count(len(left), 'run')} left ({'; '.join(left)})"] if left else []
     text = "; ".join(parts) or "nothing to do"
+    if worker.invalid_jobs:
+        text += f"; INVALID: {', '.join(worker.invalid_jobs)} (see: driverun status)"
     interrupted = any(each.state is AttemptState.INTERRUPTED for each in worked.outcomes.values())
     if worked.stop is Stop.USER:
         return Ticked(result=Result.STOPPED, text=text)
