@@ -86,7 +86,7 @@ def tick(
         if other is not None:
             return _occupied(other)
         worker = open_worker(root, here, options=options, stop=stop, say=say, show=show)
-        return _told(worker, worker.work(Mode.UNTIL_EMPTY))
+        return told(worker, worker.work(Mode.UNTIL_EMPTY))
 
 
 def patience_s(here: Surroundings) -> float:
@@ -138,7 +138,8 @@ def _occupied(process: int) -> Ticked:
     )
 
 
-def _told(worker: Worker, worked: Worked) -> Ticked:
+def told(worker: Worker, worked: Worked) -> Ticked:
+    """What a worker that has come to its end did, in one line."""
     parts = [f"made {', '.join(worked.made)}"] if worked.made else []
     for ended in worker.view().finished:
         if ended.outcome is not None:

@@ -1,7 +1,7 @@
 """The same as test_tick.py, by a real cron that fires once a minute.
 
-It needs root, and starts the daemon that DRIVERUN_CRON names, as in DRIVERUN_CRON=/usr/sbin/cron, with a line of its own
-in /etc/cron.d. The machine must have no cron that runs. It takes four minutes. Unasked for, no daemon is started on
+It needs root, and starts the daemon that DRIVERUN_CRON names, as in DRIVERUN_CRON=/usr/sbin/cron, with a line of its
+own in /etc/cron.d. The machine must have no cron that runs. It takes four minutes. Unasked for, no daemon is started on
 anybody's machine.
 """
 
@@ -63,8 +63,8 @@ def test_one_resumes_one_starts_what_is_due_one_finds_nothing_to_do(tmp_path: Pa
     due = first + timedelta(minutes=1)
     said = desk.job("once", NIGHTLY, schedule={"cron": f"{due.minute} {due.hour} * * *"})
     assert f"{due:%Y-%m-%d %H:%M} UTC" in said
-    words = f"{sys.executable} -m driverun tick --root {desk.root}"
-    line = f"* * * * * root cd {REPOSITORY} && DRIVERUN_WORKDIR={tmp_path}/work {words} >>{log} 2>&1; echo {MARK}$? >>{log}"
+    words = f"DRIVERUN_WORKDIR={tmp_path}/work {sys.executable} -m driverun tick --root {desk.root}"
+    line = f"* * * * * root cd {REPOSITORY} && {words} >>{log} 2>&1; echo {MARK}$? >>{log}"
     with cron(line, f"driverun-test-{os.getpid()}"):
         end_s = clock.monotonic() + PATIENCE_S
         while len(fired(log)) < 3:

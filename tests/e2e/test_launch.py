@@ -20,6 +20,7 @@ from driverun.execution.context import StopSignal
 from driverun.launchers.boot import LOGIN_NAME, login_place
 from driverun.launchers.colab_cli_launch import End, Launch, Launched, LaunchOptions, Patience
 from driverun.launchers.colab_cli_process import ProgramCommands
+from driverun.launchers.tick import Result, Ticked, tick_by_launch
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.testing.colab_cli import Cloud, CloudPlan, MachinePlan, Sight
@@ -48,8 +49,11 @@ class World:
         return self.client.submit(self.client.load_job(str(self.folder / "job")), again=again).run_id
 
     def launch(self, *gpus: str, patience: Patience | None = None) -> Launched:
+        return self.launcher(*gpus, patience=patience).run()
+
+    def launcher(self, *gpus: str, patience: Patience | None = None) -> Launch:
         names = count(1)
-        launch = Launch(
+        return Launch(
             ROOT,
             LaunchOptions(gpus=gpus or ("T4",), max_runtime_s=3600.0),
             self.here,
@@ -62,7 +66,6 @@ class World:
             show=self.shown.append,
             patience=patience or Patience(look_s=0.3, quiet_s=40.0, refused_s=0.1, stop_pause_s=0.1),
         )
-        return launch.run()
 
     def run(self, run_id: str) -> RunSummary:
         return self.client.run(run_id)
@@ -232,3 +235,22 @@ def test_whoever_stops_the_command_gets_the_vm_back(
     assert [each["why"] for each in world.cloud.events("gone")] == ["stopped"]
     world.check_no_vm_is_left()
     assert world.run(run_id).committed_step, "what was committed is there for the next time"
+
+
+def test_a_tick_starts_a_vm_for_what_nobody_is_at_and_none_for_nothing(world_of: WorldOf) -> None:
+    """Nobody is present: one pass after the other, as cron would start them, with a VM that is lost in between."""
+    world = world_of(CloudPlan(machines=(MachinePlan(power_cut_after=2),)))
+    run_id = world.submit()
+
+    def tick() -> Ticked:
+        return tick_by_launch(ROOT, world.here, world.launcher, say=world.said.append)
+
+    ticked = tick()
+    assert ticked == Ticked(
+        result=Result.DONE, text="nothing is left that a runtime with a GPU could do (2 VMs)"
+    ), world.account()
+    run = world.run(run_id)
+    assert (run.state, len(run.attempts)) == (RunState.SUCCEEDED, 2)
+    assert tick() == Ticked(result=Result.DONE, text="no VM is started: nothing is due", is_idle=True)
+    assert len(world.cloud.events("made")) == 2
+    world.check_no_vm_is_left()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -290,6 +291,7 @@ class World:
         deadline_s: float | None = None,
         jobs: Collection[str] = (),
         tasks: Tasks | None = None,
+        patience_s: float = math.inf,
     ) -> Worker:
         """A worker on a new machine, with a disk of its own."""
         self.machines += 1
@@ -310,7 +312,7 @@ class World:
             show=lambda _: None,
             secrets=self.secrets,
         )
-        return Worker(context, deadline_s=deadline_s, by="tester@here", jobs=jobs)
+        return Worker(context, deadline_s=deadline_s, by="tester@here", jobs=jobs, patience_s=patience_s)
 
     def start(self, spool: SpoolFolder, *, work: Path, on_line: Callable[[str], None], **_: Any) -> Trainer:
         for line in self.plan.prints.decode().splitlines():
