@@ -84,7 +84,7 @@ class Client:
         self._ledger = Ledger(store)
         self._timetable = Timetable(store, self._ledger, by=by)
         self._sources: KnownSources | None = None  # as of the last look at all runs
-        self._counted: tuple[Mapping[str, RunEvidence], Counter[str]] | None = None
+        self._counted: tuple[int, Counter[str]] | None = None
 
     @property
     def store(self) -> ObjectStore:
@@ -337,9 +337,9 @@ class Client:
 
     def _at_work(self) -> Counter[str]:
         """How many runs of each sweep are, as of the last look."""
-        runs = self._ledger.runs
-        if self._counted is None or self._counted[0] is not runs:
-            self._counted = (runs, running_by_sweep(runs, self._state_of))
+        revision = self._ledger.revision
+        if self._counted is None or self._counted[0] != revision:
+            self._counted = (revision, running_by_sweep(self._ledger.runs, self._state_of))
         return self._counted[1]
 
     def _state_of(self, run_id: str) -> Derived | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -244,13 +245,16 @@ def submit_in_order(
     clock: Clock,
     by: str,
     due: datetime | None = None,
+    made: MadeBefore | None = None,
 ) -> Submission:
     """As `submit_job`, with the runs of the jobs that come before it, which are made where there are none yet.
 
     Args:
         heads: all jobs of the root, this one among them under its name; `order_faults` found nothing wrong with it.
         load: gives the job at a key of `heads`, as it is on the root.
+        made: what the caller has submitted so far, of which a listing may not know yet; it is added to.
     """
+    made = made if made is not None else {}
     runs_of: dict[str, str | list[str]] = {}
 
     def given(spec: JobSpec) -> After:
@@ -258,13 +262,29 @@ def submit_in_order(
 
     for key in order_of(job.name, heads)[:-1]:
         before = load(key)
-        runs_of[before.spec.name] = _runs_made(
-            store, ledger, before, after=given(before.spec), clock=clock, by=by
-        )
+        this = _as_made(before, given(before.spec))
+        if this not in made or before.spec.schedule is not None:
+            made[this] = _runs_made(store, ledger, before, after=given(before.spec), clock=clock, by=by)
+        runs_of[before.spec.name] = made[this]
     after = given(job.spec)
-    return submit_job(
+    submission = submit_job(
         store, ledger, job, overrides=overrides, again=again, clock=clock, by=by, after=after, due=due
     )
+    if due is None and not overrides and not again:
+        made[_as_made(job, after)] = _ids_of(job, submission)
+    return submission
+
+
+#: A job's folder, the digest of what a person wrote, and the runs it is given -> its own runs.
+MadeBefore = MutableMapping[tuple[str, str, str], str | list[str]]
+
+
+def _as_made(job: Job, after: After) -> tuple[str, str, str]:
+    return job.name, job.sha256, json.dumps(after, sort_keys=True)
+
+
+def _ids_of(job: Job, submission: Submission) -> str | list[str]:
+    return [run.run_id for run in submission.runs] if job.spec.matrix is not None else submission.run_id
 
 
 def _runs_made(
@@ -283,7 +303,7 @@ def _runs_made(
     if retried is not None:
         return retried
     submitted = submit_job(store, ledger, job, overrides={}, again=False, clock=clock, by=by, after=after)
-    return [run.run_id for run in submitted.runs] if job.spec.matrix is not None else submitted.run_id
+    return _ids_of(job, submitted)
 
 
 def _retried_with(ledger: Ledger, job_sha256: str) -> str | None:
@@ -462,6 +482,7 @@ class Discovery:
         self._faulty: dict[str, InvalidJob] = {}  # those that are not
         #: Jobs whose runs this has made, as `_known_jobs` has them: a listing may not show them yet.
         self._made: set[tuple[object, object]] = set()
+        self._made_before: dict[tuple[str, str, str], str | list[str]] = {}
         self._schedules = Schedules(store, by=by)
         self._scheduled: dict[str, Job] = {}  # those of the sound ones that have a schedule
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
@@ -477,12 +498,13 @@ class Discovery:
         self.invalid = {name: job for name, job in self._judged().items() if self._wants(name)}
         if self._scheduled:
             self._schedules.refresh()
-        known = _known_jobs(ledger) | self._made
+        known = _known_jobs(ledger)
         for name in sorted(jobs):
             if not self._wants(name) or name in self.invalid:
                 continue
             scheduled = self._scheduled.get(name)
-            if scheduled is None and (f"{JOBS}/{name}", self._sha256[name]) in known:
+            this = (f"{JOBS}/{name}", self._sha256[name])
+            if scheduled is None and (this in known or this in self._made):
                 continue
             files = [info for each in order_of(name, self._heads) for info in jobs[each]]
             rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
@@ -496,7 +518,6 @@ class Discovery:
             if job is None:
                 continue  # it has just changed
             made += self._submitted(job, ledger, read)
-            self._made.add((f"{JOBS}/{name}", job.sha256))
         return made, soonest
 
     def heads(self) -> Mapping[str, JobHead]:
@@ -563,7 +584,9 @@ class Discovery:
             clock=self._clock,
             by=self._by,
             due=due,
+            made=self._made_before,
         )
+        self._made |= {(f"{JOBS}/{name}", sha256) for name, sha256, _ in self._made_before}
         return [run.run_id for run in submission.runs]
 
     def _made_due(self, job: Job, ledger: Ledger, read: Mapping[str, Job]) -> list[str]:
