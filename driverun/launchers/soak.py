@@ -18,6 +18,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.errors import JobError, StoreError, UsageError
 from driverun.execution.client import Client
 from driverun.launchers.ground import Audit, Ground, LocalGround
+from driverun.launchers.results_watch import ResultsWatch
 from driverun.launchers.root_history import RootHistory, attempt_logs
 from driverun.launchers.runtimes import Runtime
 from driverun.launchers.soak_jobs import STEP_VARIABLE, STEPS, write_jobs
@@ -249,8 +250,7 @@ class _Soak:
         self._started = 0
         self._lives: list[WorkerLife] = []
         self._history = RootHistory()
-        self._known: dict[str, tuple[object, ...]] = {}  #: results as they were first seen
-        self._states: dict[str, RunState] = {}
+        self._watch = ResultsWatch()
         self._faults: list[str] = []
         self._kills = self._pauses = self._samples = 0
         self._watcher: Client | None = None
@@ -292,11 +292,10 @@ class _Soak:
             if now_s >= next_sample_s:
                 self._sample()
                 next_sample_s = self._now_s + SAMPLE_S
-                over = {run_id for run_id, state in self._states.items() if state.is_over}
-                if not late and now_s >= kills_until_s and ordered <= over:
+                if not late and now_s >= kills_until_s and ordered <= self._watch.over():
                     return self._now_s - began_s
             if now_s >= ends_s:
-                left = sorted(run_id for run_id in ordered if not self._is_over(run_id))
+                left = sorted(ordered - self._watch.over())
                 self._faults.append(f"not over after all this time: {', '.join(left)}")
                 return self._now_s - began_s
             self._clock.sleep(TICK_S)
@@ -405,26 +404,9 @@ class _Soak:
             self._say(f"the root does not answer: {exc}")
             return
         for run in runs:
-            self._take(run)
+            self._watch.take(run)
         if self._samples % 10 == 0:
-            states = Counter(state.value for state in self._states.values())
-            self._say(
-                f"{self._kills} killed, {self._pauses} put to sleep:"
-                f" {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}"
-            )
-
-    def _take(self, run: RunSummary) -> None:
-        self._states[run.run_id] = run.state
-        found = (run.state, run.results_path, run.state_sha256, run.outputs_sha256)
-        before = self._known.get(run.run_id)
-        if before is None:
-            if run.state is RunState.SUCCEEDED:
-                self._known[run.run_id] = found
-        elif found != before:
-            self._faults.append(f"{run.run_id} was {_written(before)} once, and is {_written(found)} now")
-
-    def _is_over(self, run_id: str) -> bool:
-        return run_id in self._states and self._states[run_id].is_over
+            self._say(f"{self._kills} killed, {self._pauses} put to sleep: {self._watch}")
 
     # The end.
 
@@ -436,7 +418,7 @@ class _Soak:
             client = open_client(self._ground.address, there)
             runs = client.runs()
             for run in runs:
-                self._take(run)
+                self._watch.take(run)
             ledger = Ledger(open_store(self._ground.address, there))
             ledger.refresh()
             self._history.take(self._ground.objects())
@@ -463,7 +445,12 @@ class _Soak:
         return SoakResult(
             seed=seed,
             rows=tuple(rows),
-            faults=(*self._faults, *claims.faults, *(audit.untidy if audit is not None else ())),
+            faults=(
+                *self._faults,
+                *self._watch.faults,
+                *claims.faults,
+                *(audit.untidy if audit is not None else ()),
+            ),
             claims=claims,
             kills=self._kills,
             pauses=self._pauses,
@@ -478,9 +465,3 @@ class _Soak:
 
 def _digests(run: RunSummary) -> tuple[str | None, str | None]:
     return (run.state_sha256, run.outputs_sha256)
-
-
-def _written(found: tuple[object, ...]) -> str:
-    state, *rest = found
-    name = state.value if isinstance(state, RunState) else str(state)
-    return f"{name} ({', '.join(str(each) for each in rest)})"
