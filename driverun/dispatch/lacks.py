@@ -12,7 +12,7 @@ from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import WishKind
 from driverun.runs.retries import tried_again_at
 from driverun.runs.state import Derived, RunState, WaitingFor
-from driverun.spec.model import JobSpec
+from driverun.spec.model import JobSpec, StartFrom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +118,29 @@ def results_given(evidence: RunEvidence) -> tuple[tuple[str, str], ...]:
     return tuple(given)
 
 
+def _origin(looked: Looked) -> Lack | None:
+    """The run that this one begins with is to be at its end, or what it begins with depends on the moment."""
+    named = (
+        looked.evidence.run_file.computed.get("init_from") if looked.evidence.run_file is not None else None
+    )
+    if not isinstance(named, Mapping):
+        return None
+    run_id, what = str(named["run"]), named["what"]
+    derived = looked.state_of(run_id)
+    state = derived.state if derived is not None else None
+    if state is RunState.SUCCEEDED or (
+        what == StartFrom.WEIGHTS.value and state is not None and state.is_over
+    ):
+        return None
+    text = (
+        f"begins with the {what} of {run_id} ({state.value if state is not None else 'not to be seen yet'})"
+    )
+    if state is not None and state.is_over:
+        own_id = looked.evidence.run_id
+        text += f". Mend that one: driverun retry {run_id}. Or give this one up: driverun cancel {own_id}"
+    return Lack(waiting_for=WaitingFor.AFTER, text=text)
+
+
 def _sweep(looked: Looked) -> Lack | None:
     sweep, most = _submitted(looked.evidence, "sweep"), _submitted(looked.evidence, "max_parallel")
     if not isinstance(sweep, str) or not isinstance(most, int):
@@ -140,4 +163,4 @@ def _backoff(looked: Looked) -> Lack | None:
 
 
 #: Every reason there is, each a function of what a look found. A new one is a function and its line here.
-REASONS: tuple[Reason, ...] = (_approval, _after, _data, _sweep, _backoff)
+REASONS: tuple[Reason, ...] = (_approval, _after, _origin, _data, _sweep, _backoff)

@@ -50,6 +50,7 @@ from driverun.execution.telling import Told
 from driverun.execution.trainer import Exit, Trainer
 from driverun.execution.trouble import Trouble
 from driverun.execution.viewing import AttemptView, Pace
+from driverun.execution.warm_start import Origin, bring_state, bring_weights, why_not_exact
 from driverun.execution.withholding import Withholding, notes_of
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
@@ -57,7 +58,7 @@ from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunF
 from driverun.runs.retries import MEMORY, worked_s
 from driverun.runs.state import Derived
 from driverun.spec.identity import spec_from_json
-from driverun.spec.model import JobSpec
+from driverun.spec.model import JobSpec, StartFrom
 from driverun.spool.boards import Progress, ProgressBoard
 from driverun.spool.events import EventReader
 from driverun.spool.masking import Masker
@@ -115,6 +116,7 @@ class Attempt:
         spec: JobSpec,
         derived: Derived,
         given: Sequence[GivenResults] = (),
+        origin: Callable[[], Origin | None] = lambda: None,
     ) -> None:
         self._gathered = context.secrets.gather(spec.secrets)
         self._masker = masker = Masker(self._gathered.values)
@@ -174,6 +176,8 @@ class Attempt:
         )
         self._limit: Failure | None = None  # the one that was reached
         self._restored: Restored | None = None
+        self._origin = origin
+        self._began_with: str | None = None  # the state of another run, in one line
         self._outcome: Outcome | None = None
 
     def run(self) -> Outcome:
@@ -392,9 +396,37 @@ class Attempt:
             skipped=say,
         )
         self._restored = restored
-        request = self._request(folders, code_files, fingerprint_of(data) if data else "", restored)
+        data_sha256 = fingerprint_of(data) if data else ""
+        if restored is None:
+            request = self._beginning(folders, code_files, data_sha256)
+        else:
+            request = self._request(folders, code_files, data_sha256, restored)
         request.write(folders.spool.request)
         return request, restored
+
+    def _beginning(
+        self, folders: AttemptFolders, code_files: Mapping[str, str], data_sha256: str
+    ) -> TrainingRequest:
+        """For a run that has no checkpoint yet, which may begin with the state of another."""
+        origin, say = self._origin(), self._say_while_at_work
+        if origin is None:
+            return self._request(folders, code_files, data_sha256, None)
+        self._doing = f"bringing the {origin.what.value} of {origin.run_id}"
+        if origin.what is StartFrom.WEIGHTS:
+            step = bring_weights(self._store, origin, into=folders.spool, cache=folders.scratch, say=say)
+            self._began_with = origin.told(step)
+            request = self._request(folders, code_files, data_sha256, None)
+            return replace(request, weights_of=origin.run_id)
+        found = bring_state(self._store, origin, into=folders.spool, cache=folders.scratch, say=say)
+        if found is None:
+            note = f"{origin.run_id} has left no state to go on from, so this run begins at step 0"
+            say(note)
+            request = self._request(folders, code_files, data_sha256, None)
+            return replace(request, notes=(*request.notes, note))
+        self._began_with = origin.told(found.header.step)
+        request = self._request(folders, code_files, data_sha256, found)
+        notes = (*request.notes, *why_not_exact(origin, self._run_file))
+        return replace(request, continues=origin.run_id, notes=notes)
 
     def _install(self, folders: AttemptFolders) -> JobPackages:
         if not self._spec.requirements:
@@ -498,7 +530,7 @@ class Attempt:
 
     def _train(self, folders: AttemptFolders, request: TrainingRequest, restored: Restored | None) -> Exit:
         spool, say = folders.spool, self._context.say
-        where = f"goes on at step {request.resumed_step}" if restored is not None else "starts"
+        where = f"goes on at step {request.resumed_step}" if request.resumed_step else "starts"
         say(f"{self._key.run_id}: attempt {self._key.number} {where}")
         committer = CheckpointCommitter(
             self._sending,
@@ -819,6 +851,8 @@ class Attempt:
     def _environment(self) -> dict[str, Any]:
         """What it ran on, and how long it took from its beginning until a first step could be on the root."""
         found = {**self._machine, **self._told.environment}
+        if self._began_with is not None:
+            found["init_from"] = self._began_with
         if self._packages.versions:
             found["packages"] = dict(self._packages.versions)
         if (

@@ -128,7 +128,17 @@ class SnapshotCommitter:
             folder, header = found
             if header.fits_finished == len(self._fits):
                 self._committed(self._commit(folder, header))
+            elif self._is_last_of_its_fit(header):
+                # Who trains the run for more epochs goes on from there; its bytes are nearly all on the root.
+                self._commit(folder, header)
             self._sequence = header.sequence
+
+    def _is_last_of_its_fit(self, header: SnapshotHeader) -> bool:
+        """Whether it was taken after the last epoch of the fit that ended last, before callbacks heard of its end."""
+        if header.fits_finished + 1 != len(self._fits) or header.step_in_epoch:
+            return False
+        ended = read_header(self._spool.fit(header.fits_finished))
+        return ended is not None and ended.step == header.step
 
     def _commit_fit(self, header: SnapshotHeader) -> None:
         folder = self._spool.fit(len(self._fits))
@@ -146,7 +156,7 @@ class SnapshotCommitter:
             self._sending.commit(expected_bytes),
         ):
             committed = self._committer.commit(
-                folder, header, files=self._spool.files, fits=tuple(self._fits)
+                folder, header, files=self._spool.files, fits=tuple(self._fits[: header.fits_finished])
             )
         self.newest_s = self._clock.monotonic()
         self.commit_s = self.newest_s - began_s

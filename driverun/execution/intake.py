@@ -18,12 +18,13 @@ from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
 from driverun.execution.scheduling import DueRun, Schedules, due_details, due_runs
+from driverun.execution.warm_start import PLACE, fault_of, with_run_named
 from driverun.runs.heads import head_of
 from driverun.runs.layout import JOBS, EntryKind, WishKind, wish_file
 from driverun.runs.record import RunFile, Wish
 from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
 from driverun.spec.matrix import Point, sweep_id_of
-from driverun.spec.model import EntrypointKind, JobSpec
+from driverun.spec.model import EntrypointKind, InitFrom, JobSpec
 from driverun.spec.notebook import notebook_fault
 from driverun.spec.order import JobHead, job_head, order_faults, order_of
 from driverun.spec.parser import (
@@ -214,6 +215,7 @@ def submit_job(
     """
     refuse_overrides_of_matrix(job.spec, overrides)
     spec = with_overrides(job.spec, overrides) if overrides else job.spec
+    spec = with_run_named(spec, ledger, file=job.file_on_root)
     code_sha256 = capture_code(store, job.files)
     planned: dict[str, tuple[Point, RunFile, JobSpec]] = {}
     for point, point_spec in point_specs(spec):
@@ -484,6 +486,7 @@ class Discovery:
         self._made: set[tuple[object, object]] = set()
         self._made_before: dict[tuple[str, str, str], str | list[str]] = {}
         self._schedules = Schedules(store, by=by)
+        self._beginning: dict[str, InitFrom] = {}  # what those of the sound ones begin with that name a run
         self._scheduled: dict[str, Job] = {}  # those of the sound ones that have a schedule
         self.invalid: dict[str, InvalidJob] = {}  #: by name, as of the last look
         self.changes = 0  #: how many changes of jobs were seen
@@ -505,6 +508,12 @@ class Discovery:
             scheduled = self._scheduled.get(name)
             this = (f"{JOBS}/{name}", self._sha256[name])
             if scheduled is None and (this in known or this in self._made):
+                continue
+            beginning = self._beginning.get(name)
+            wrong = fault_of(beginning, ledger) if beginning is not None else None
+            if wrong is not None:  # later it may be sound: a run of that name may come, or succeed
+                fault = Fault(file=self._heads[name].file, line=None, field=PLACE, message=wrong)
+                self.invalid[name] = InvalidJob(name=name, faults=(fault,))
                 continue
             files = [info for each in order_of(name, self._heads) for info in jobs[each]]
             rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
@@ -540,6 +549,8 @@ class Discovery:
             self._looks[name] = looks
             if job is not None:
                 read[name] = job
+                if job.spec.init_from is not None:
+                    self._beginning[name] = job.spec.init_from
                 if job.spec.schedule is not None:
                     self._scheduled[name] = job
             if {f"{JOBS}/{name}/{JOB_FILE}", f"{JOBS}/{name}.yaml"} <= {info.path for info in files}:
@@ -548,7 +559,14 @@ class Discovery:
         return read
 
     def _forget(self, name: str) -> None:
-        for kept in (self._looks, self._sha256, self._faulty, self._heads, self._scheduled):
+        for kept in (
+            self._looks,
+            self._sha256,
+            self._faulty,
+            self._heads,
+            self._scheduled,
+            self._beginning,
+        ):
             kept.pop(name, None)
         self._heads.pop(f"{name}.yaml", None)
 

@@ -28,11 +28,12 @@ from driverun.execution.secrets import lacking_secrets
 from driverun.execution.standing import Standing, state_as_alive
 from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
+from driverun.execution.warm_start import Origin, origin_of
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
 from driverun.runs.ownership import owner_of
-from driverun.runs.record import AttemptState, Record
+from driverun.runs.record import AttemptState, Record, RunFile
 from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
@@ -557,7 +558,15 @@ class Worker:
                     won.key, AttemptState.INTERRUPTED, f"comes after {other}: no results yet"
                 )
             given.append(GivenResults(target=target, run_id=other, folder=earlier.results.path))
-        attempt = Attempt(context, won, run_file=evidence.run_file, spec=spec, derived=before, given=given)
+        attempt = Attempt(
+            context,
+            won,
+            run_file=evidence.run_file,
+            spec=spec,
+            derived=before,
+            given=given,
+            origin=partial(self._origin, evidence.run_file),
+        )
         self._attempt = attempt
         try:
             with self._until_deadline():
@@ -565,6 +574,9 @@ class Worker:
         finally:
             self._note_ended(attempt.view())
             self._attempt = None
+
+    def _origin(self, run_file: RunFile) -> Origin | None:
+        return origin_of(run_file, self._ledger)
 
     def _note_ended(self, ended: AttemptView) -> None:
         if ended.outcome is None:

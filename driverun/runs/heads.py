@@ -54,7 +54,7 @@ _KEPT = (
     "authors",  # without them, whoever submitted would answer for the code
 )  #: of a wish
 _KEPT_OF_SPEC = ("name", "entrypoint", "priority", "accelerator", "min_memory", "retry", "secrets")
-_DISPENSABLE = ("metrics", "exactness_reasons", "environment", "reason", "failure")  #: of a record
+_DISPENSABLE = ("metrics", "exactness_reasons", "environment", "reason")  #: of a record
 
 NO_PROCESS = ProcessId(host="", boot_id="", pid=0, started="")  #: in the head of what is over
 
@@ -84,7 +84,10 @@ _USUAL_SPEC: Mapping[str, Any] = {
     "deterministic": None,
     "accelerator": "any",
     "checkpoint": {"every": "auto", "keep": 3, "monitor": None, "mode": "auto"},
-    "retry": {"max_errors": 1},
+    "retry": {"max_errors": 1, "backoff": "30s"},
+    "timeout": None,
+    "stop_when_idle": None,
+    "init_from": None,
     "backend": None,
     "requirements": [],
     "matrix": None,

@@ -24,6 +24,7 @@ from driverun.spec.sources import (
 )
 from driverun.spec.units import DURATION_PATTERN, parse_duration, parse_size
 
+RUN_OR_JOB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,75}$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
 E = TypeVar("E", bound=enum.Enum)

@@ -58,6 +58,7 @@ def computed_part(
         "repeat": repeat,
         # Only where it is used, likewise.
         **({"after": cast(JsonValue, dict(after))} if after else {}),
+        **({} if spec.init_from is None else {"init_from": spec.init_from.model_dump(mode="json")}),
         **({} if due is None else {"due": due_text(due)}),
     }
 

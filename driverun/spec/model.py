@@ -37,6 +37,7 @@ from driverun.spec.fields import (
     LIMIT_SCHEMA,
     NAME_PATTERN,
     PATH_SCHEMA,
+    RUN_OR_JOB_PATTERN,
     FilePattern,
     duration_s,
     enum_of,
@@ -88,6 +89,11 @@ class Accelerator(enum.Enum):
     ANY = "any"  #: runs on whatever the runtime has
     GPU = "gpu"  #: waits for a runtime with a GPU
     TPU = "tpu"  #: waits for a runtime with a TPU
+
+
+class StartFrom(enum.Enum):
+    WEIGHTS = "weights"  #: the first fit starts from its weights, everything else is fresh
+    STATE = "state"  #: its last fit goes on, for more epochs
 
 
 class _Value(BaseModel):
@@ -221,6 +227,20 @@ class RetryRules(_Value):
     @field_serializer("backoff_s")
     def _backoff_as_written(self, seconds: float) -> str:
         return exact_duration(seconds)
+
+
+class InitFrom(_Value):
+    """The run whose state a new one begins with."""
+
+    run: Annotated[str, Field(pattern=RUN_OR_JOB_PATTERN)] = Field(
+        description="The id of a run, or the name of a job for its newest run that has succeeded.",
+        examples=["mnist-0123456789ab", "mnist"],
+    )
+    what: Annotated[StartFrom, enum_of(StartFrom)] = Field(
+        description="weights: the first fit starts from its weights, everything else fresh; state: its last fit goes "
+        "on for more epochs.",
+        examples=["weights"],
+    )
 
 
 class JobSpec(_Value):
@@ -370,6 +390,11 @@ class JobSpec(_Value):
         default=(),
         description="Names of secrets that the job sees as environment variables; values are kept elsewhere.",
         examples=[["HF_TOKEN", {"name": "wandb", "as": "WANDB_API_KEY"}]],
+    )
+    init_from: InitFrom | None = Field(
+        default=None,
+        description="Another run that this one begins with.",
+        examples=[{"run": "mnist", "what": "weights"}],
     )
     priority: StrictInt = Field(
         default=0, description="Runs with a higher number are claimed first.", examples=[10]

@@ -11,6 +11,7 @@ files/<sha256>        both: contents of output files that snapshots name
 models/<name>         trainer: fitted models, as results
 restore/checkpoint/   runner: the snapshot to take up
 restore/fits/<index>/ runner: the ends of fits that were finished before
+restore/weights/      runner: a snapshot of another run, whose weights the first fit starts from
 buffers               trainer: two snapshots in turn; a folder of its own, in memory where it is small
 """
 
@@ -64,6 +65,10 @@ class SpoolFolder:
 
     def fit(self, index: int) -> Path:
         return self.path / "fits" / f"{index:03d}"
+
+    @property
+    def initial_weights(self) -> Path:
+        return self.path / "restore" / "weights"
 
     def restored_fit(self, index: int) -> Path:
         return self.path / "restore" / "fits" / f"{index:03d}"

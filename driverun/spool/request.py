@@ -42,6 +42,12 @@ class TrainingRequest:
     resumed_step: int = 0  #: optimiser updates of the run that need not be made again
     interrupted_before: bool = False  #: whether an earlier attempt began this run and did not end it
     code_changed: bool = False  #: whether the code is another than the one that was checkpointed
+    continues: str | None = (
+        None  #: the run whose fit restore/checkpoint/ holds: this one trains it for more epochs
+    )
+    weights_of: str | None = (
+        None  #: the run whose state restore/weights/ holds: the first fit starts from its weights
+    )
     memory_buffers: str | None = None  #: the same in memory, for a state that is a small part of what is free
     code_sha256: str = ""  #: of the code that runs, for the checkpoint's fingerprint
     data_sha256: str = ""  #: of the data it was given, likewise

@@ -242,6 +242,10 @@ class _Attempt:
                 f"the checkpoint is of fit {request.restore_fits + 1}, the script called fit"
                 f" {session.fits_begun} times"
             )
+        if request.weights_of is not None and not session.fits_begun:
+            session.approximate(
+                f"the script calls no fit, so the weights of {request.weights_of} were not used"
+            )
         if request.attempt > 1 and not session.fits_begun and request.interrupted_before:
             session.approximate("the script calls no fit, so there is nothing to resume: it started over")
         self._has_finished = True

@@ -147,10 +147,15 @@ def restore_callbacks(
     own_arrays: Sequence[NamedArray],
     *,
     begun_at: Clocks,
+    longer: tuple[int, int],
 ) -> str | None:
     """Give each callback its state back; says how the two lists differ, if they do, and then changes nothing.
 
-    A field that holds a reading of a clock made since `begun_at` keeps it: the old one is of another process.
+    A field that holds a reading of a clock made since `begun_at` keeps it: the old one is of another process. So does
+    one that held how many epochs the fit has, and holds how many it has now.
+
+    Args:
+        longer: how many epochs the fit had, and has; they differ where a run is continued.
     """
     here = [type(callback).__name__ for callback in callbacks]
     there = [state["kind"] for state in states]
@@ -166,7 +171,8 @@ def restore_callbacks(
             setattr(callback, name, value)
         for name, note in state.get("own", {}).items():
             existing = getattr(callback, name, None)
-            if not _is_reading(existing, begun_at, now):
+            is_total = longer[0] != longer[1] and (note.get("$value"), existing) == longer
+            if not is_total and not _is_reading(existing, begun_at, now):
                 put_back(note, own, existing, partial(setattr, callback, name))
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driverun.errors import JobError
-from driverun.spool.snapshot import SnapshotHeader
+from driverun.spool.snapshot import SnapshotHeader, SnapshotKind
 from driverun.training.keras_source import Source
 from driverun.training.session import TrainingSession
 
@@ -31,14 +31,18 @@ def check_fit(session: TrainingSession, index: int, here: Mapping[str, Any], hea
     """Record what makes taking `header` up approximate. Raises JobError where fit `index` is another one."""
     there = {name: header.fingerprint.get(name) for name in here}
     differing = [name for name in here if there[name] != here[name] and not _is_unbuilt(name, here, there)]
+    continues = session.request.continues
+    if continues is not None and "epochs" in differing:
+        differing.remove("epochs")  # that is what it is continued for
+        if header.kind is SnapshotKind.FIT_END:
+            session.approximate(
+                f"fit {index + 1} of {continues} ended after {there['epochs']} epochs and is not the one that is"
+                f" continued, so it is not trained for {here['epochs']}"
+            )
     if differing:
         text = "; ".join(f"{name}: {here[name]}, was {there[name]}" for name in differing)
         if not session.request.code_changed:
-            raise JobError(
-                f"cannot take up fit {index + 1}: it is not the fit that was interrupted ({text})."
-                " The script does not do the same when it runs again; make it, or start over with"
-                " `driverun retry RUN --fresh`."
-            )
+            raise JobError(_refusal(index, text, continues))
         session.approximate(f"code changed: fit {index + 1} differs ({text})")
     stack = header.fingerprint.get("stack", {})
     for name, value in session.stack.items():
@@ -48,6 +52,19 @@ def check_fit(session: TrainingSession, index: int, here: Mapping[str, Any], hea
         session.approximate(gap)
     if header.state.get("files_left_out"):
         session.approximate("the files that the script wrote were too large for the checkpoint")
+
+
+def _refusal(index: int, text: str, continues: str | None) -> str:
+    if continues is not None:
+        return (
+            f"cannot continue {continues}: fit {index + 1} is not the one that it trained ({text}). Only its epochs may"
+            " differ; to start from its weights alone, write `what: weights` under `init_from`."
+        )
+    return (
+        f"cannot take up fit {index + 1}: it is not the fit that was interrupted ({text})."
+        " The script does not do the same when it runs again; make it, or start over with"
+        " `driverun retry RUN --fresh`."
+    )
 
 
 def _is_unbuilt(name: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:

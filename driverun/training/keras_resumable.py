@@ -38,6 +38,7 @@ from driverun.training.keras_source import Part
 from driverun.training.keras_state import hidden_random_operations, misfit, model_arrays, restore_model
 from driverun.training.keras_surroundings import restore_surroundings, surroundings_state
 from driverun.training.keras_validation import Validation
+from driverun.training.keras_weights import start_from_weights
 from driverun.training.randomness import derived_seed, host_random_state, restore_host_random_state
 from driverun.training.session import TrainingSession
 
@@ -172,7 +173,8 @@ class ResumableFit:
         self._build()
         self._bring_data_to(header)
         self._epoch = header.epoch
-        if header.epoch >= self._epochs:  # the code was changed to train for less
+        if header.epoch >= self._epochs or _is_stopped(header):
+            # All epochs were trained, a callback ended the fit, or the code was changed to train for less.
             return [Part(arguments=self._source.native(), initial_epoch=self._epochs, epochs=self._epochs)]
         return self._source.parts(header.epoch, header.step_in_epoch, self._epochs, report)
 
@@ -301,12 +303,23 @@ class ResumableFit:
     # What the list of callbacks tells (keras_callbacks.FitEvents).
 
     def enters(self) -> bool:
+        if self._starts_from_weights:
+            start_from_weights(self._session, self._model)
         if self._in_later_part and self._between_parts is not None:
             host, hidden = self._between_parts  # what Keras drew to begin once more
             restore_host_random_state(host)
             keras_stack.restore_hidden_random_state(hidden)
         self._begun_at = read_clocks()
         return not self._in_later_part
+
+    @property
+    def _starts_from_weights(self) -> bool:
+        return (
+            self._session.request.weights_of is not None
+            and self._index == 0
+            and self._taken_up is None
+            and not self._in_later_part
+        )
 
     def begun(self) -> None:
         header = self._taken_up[1] if self._taken_up is not None else None
@@ -417,7 +430,11 @@ class ResumableFit:
             total_steps=self._total_steps(-1),
         )
         if epoch + 1 >= self._epochs or self._model.stop_training:
-            return  # the end of the fit follows at once
+            # The end of the fit follows at once. Callbacks change the model there, so who is to train it for more
+            # epochs needs the state before; but not of each round of a loop that calls fit for one epoch.
+            if not self._index or self._epochs - self._first_epoch > 1:
+                self._snapshot(epoch + 1, 0)
+            return
         if session.hand_over_wanted:
             self._hand_over()
         elif session.snapshot_due(epochs_since=self._epochs_since_snapshot):
@@ -683,6 +700,7 @@ class ResumableFit:
             arrays.get("callbacks", []),
             arrays.get("callbacks_own", []),
             begun_at=self._begun_at,
+            longer=(int(header.fingerprint["epochs"]), self._epochs),
         )
         missing = restore_surroundings(callbacks, state["surroundings"], arrays.get("surroundings", []))
         for found in (difference, missing):
@@ -733,6 +751,11 @@ class ResumableFit:
             total_steps=self._total_steps(None),
             taken_up=self._taken_up is not None,
         )
+
+
+def _is_stopped(header: SnapshotHeader) -> bool:
+    """Whether a callback ended the fit with the epoch at whose end this snapshot was taken."""
+    return bool(header.state["stop_training"]) and not header.step_in_epoch
 
 
 @contextmanager

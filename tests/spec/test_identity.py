@@ -24,6 +24,8 @@ def run_id(**changes: Any) -> str:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"init_from": {"run": "mnist-0123456789ab", "what": "weights"}},
+        {"init_from": {"run": "mnist-0123456789ab", "what": "state"}},
         {"entrypoint": "other.py"},
         {"entrypoint": ["train.py", "x"]},
         {"params": {"lr": 0.1, "epochs": 6}},

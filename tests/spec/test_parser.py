@@ -58,6 +58,7 @@ def test_the_smallest_job_has_every_default() -> None:
         "after": [],
         "min_memory": None,
         "secrets": [],
+        "init_from": None,
         "priority": 0,
         "notes": "",
     }

@@ -101,6 +101,8 @@ class Lab:
     seed: int = 7
     deterministic: bool | None = None
     code_changed: bool = False
+    continues: str | None = None
+    weights: Path | None = None  #: a snapshot that the first fit starts from
     attempts: list[Attempt] = field(default_factory=list)
     _survived: Path | None = None
 
@@ -111,6 +113,27 @@ class Lab:
             assert not attempt.finished, f"the script ended before step {cut}"
         assert self.attempt(script).finished
         return self.attempts
+
+    def continue_from(self, other: Lab) -> None:
+        """Take up the newest state in the middle of a fit that the last attempt of `other` left."""
+        disk = other.disk
+        survived = self.folder / "survived-0"
+        survived.mkdir(parents=True)
+        with newest_snapshot(disk / "buffers") as found:
+            assert found is not None, "it left none"
+            shutil.copytree(found[0], survived / "checkpoint")
+            fits_finished = found[1].fits_finished
+        shutil.copytree(disk / "spool" / "fits", survived / "fits")
+        for fit in sorted((survived / "fits").iterdir())[fits_finished:]:
+            shutil.rmtree(fit)
+        shutil.copytree(disk / "spool" / "files", survived / "files")
+        self._survived = survived
+        self.continues = "other-0123456789ab"
+
+    @property
+    def disk(self) -> Path:
+        """Of the newest attempt."""
+        return self.folder / f"disk-{len(self.attempts)}"
 
     def attempt(
         self, script: Script, *, cut_at: int | None = None, hand_over_at: int | None = None
@@ -131,6 +154,9 @@ class Lab:
             if has_checkpoint:
                 shutil.copytree(self._survived / "checkpoint", spool.restored_checkpoint)
             request = replace(request, restore_fits=fits, restore_checkpoint=has_checkpoint)
+        if self.weights is not None:
+            shutil.copytree(self.weights, spool.initial_weights)
+            request = replace(request, weights_of="other-0123456789ab")
         session = CutSession(request, spool, clock=SystemClock())
         session.cut_at = cut_at
         session.hand_over_at = hand_over_at
@@ -171,6 +197,7 @@ class Lab:
             monitor=None,
             interrupted_before=number > 1,
             code_changed=self.code_changed and number > 1,
+            continues=self.continues,
         )
 
     def _execute(self, session: CutSession, script: Script, work: Path) -> bool:

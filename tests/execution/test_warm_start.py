@@ -1,0 +1,233 @@
+"""A run that begins with another one: which that is, when it may begin, and what it is handed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driverun.errors import SpecError
+from driverun.execution.trainer import Trainer
+from driverun.execution.worker import Mode
+from driverun.runs.layout import JOBS
+from driverun.runs.record import Exactness
+from driverun.runs.state import RunState, WaitingFor
+from driverun.spool.folder import SpoolFolder
+from driverun.spool.request import TrainingRequest
+from driverun.spool.snapshot import mapped_tensors, read_header
+from tests.execution.watching import once_at, watched
+from tests.execution.world import Plan, ScriptedTrainer, World, value_after
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def finished(world: World, name: str = "base", *, steps: int = 6, **fields: Any) -> str:
+    """A run that has succeeded; its newest state in the middle of its fit is that of step 3."""
+    world.plan = Plan(steps=steps)
+    run_id = world.job(name, **fields)
+    world.work()
+    assert world.client.run(run_id).state is RunState.SUCCEEDED
+    world.plan = Plan()
+    return run_id
+
+
+def digest_after(steps: int) -> str:
+    return hashlib.sha256(str(value_after(steps)).encode()).hexdigest()
+
+
+def test_a_finished_run_goes_on_from_the_middle_of_its_fit(world: World) -> None:
+    base = finished(world, params={"epochs": 1, "lr": 0.1})
+    run_id = world.job("more", init_from={"run": base, "what": "state"}, params={"epochs": 2, "lr": 0.1})
+    assert run_id != base
+    world.executed.clear()
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state is RunState.SUCCEEDED
+    assert (run.exactness, run.exactness_reasons) == (Exactness.EXACT, ())
+    assert run.state_sha256 == digest_after(12)
+    assert world.executed == list(range(4, 13)), "what the other run had trained is not trained again"
+    assert run.attempts[0].first_step == 3
+
+
+def test_what_is_continued_survives_power_cuts_by_its_own_checkpoints(world: World) -> None:
+    base = finished(world)
+    run_id = world.job("more", init_from={"run": base, "what": "state"})
+
+    class Cut(BaseException):
+        pass
+
+    def cut() -> None:
+        raise Cut
+
+    for step in (4, 8):
+        with pytest.raises(Cut):
+            world.worker(start=watched(world, once_at(step, cut))).work(Mode.UNTIL_EMPTY)
+        world.power_cut()
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state_sha256 == digest_after(12)
+    assert run.exactness is Exactness.EXACT
+    assert [attempt.first_step for attempt in run.attempts][::2] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"params": {"epochs": 2, "lr": 0.2}}, "params differ from those of base-.* in more than epochs: lr"),
+        ({"params": {"epochs": 2, "lr": 0.1}, "seed": 3}, "seed is 3, and was 0 in base-"),
+    ],
+)
+def test_what_else_differs_makes_it_approximate(world: World, fields: dict[str, Any], reason: str) -> None:
+    base = finished(world, params={"epochs": 1, "lr": 0.1})
+    run_id = world.job("more", init_from={"run": base, "what": "state"}, **fields)
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state is RunState.SUCCEEDED
+    assert run.exactness is Exactness.APPROXIMATE
+    assert len(run.exactness_reasons) == 1
+    assert re.search(reason, run.exactness_reasons[0])
+
+
+def test_a_run_that_left_no_state_is_begun_anew_and_that_is_told(world: World) -> None:
+    world.plan = Plan(steps=2)  # no snapshot is due so soon
+    base = world.job("base")
+    world.work()
+    world.plan = Plan()
+    run_id = world.job("more", init_from={"run": base, "what": "state"})
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state_sha256 == digest_after(12)
+    assert run.exactness_reasons == (f"{base} has left no state to go on from, so this run begins at step 0",)
+
+
+# Which run.
+
+
+def test_the_name_of_a_job_means_its_newest_run_that_has_succeeded(world: World) -> None:
+    finished(world, seed=1)
+    newest = finished(world, seed=2)
+    world.plan = Plan(fails_at=2)
+    world.job("base", seed=3)
+    world.work()
+    world.plan = Plan()
+    run_id = world.job("more", init_from={"run": "base", "what": "weights"})
+    assert json.loads(submission(world, run_id))["details"]["computed"]["init_from"] == {
+        "run": newest,
+        "what": "weights",
+    }
+    assert world.job("more", init_from={"run": newest, "what": "weights"}) == run_id
+
+
+def submission(world: World, run_id: str) -> bytes:
+    (path,) = [info.path for info in world.store.list("ledger") if f"{run_id}.submit." in info.path]
+    return world.store.read(path)
+
+
+def test_an_unknown_name_is_refused_with_near_ones(world: World) -> None:
+    finished(world)
+    with pytest.raises(SpecError, match=r"called bas; did you mean base"):
+        world.job("more", init_from={"run": "bas", "what": "weights"})
+    with pytest.raises(SpecError, match=r"called base-000000000000"):
+        world.job("more", init_from={"run": "base-000000000000", "what": "state"})
+
+
+def test_a_job_whose_runs_have_not_succeeded_is_refused(world: World) -> None:
+    world.job("base")
+    with pytest.raises(SpecError, match=r"no run of the job base has succeeded yet \(1 there: QUEUED\)"):
+        world.job("more", init_from={"run": "base", "what": "state"})
+
+
+def test_a_job_on_the_root_is_invalid_until_there_is_such_a_run(world: World) -> None:
+    world.store.create(f"{JOBS}/more/train.py", b"print('scripted')\n")
+    world.store.create(
+        f"{JOBS}/more/job.yaml", b"entrypoint: train.py\ninit_from: {run: base, what: weights}\n"
+    )
+    world.clock.advance(seconds=100)
+    world.work()
+    (invalid,) = world.client.invalid_jobs()
+    assert "no job with runs called base" in invalid.faults[0].message
+    assert world.client.runs() == []
+    finished(world)
+    world.work()
+    assert {run.name: run.state for run in world.client.runs()} == {
+        "base": RunState.SUCCEEDED,
+        "more": RunState.SUCCEEDED,
+    }
+
+
+# When.
+
+
+@pytest.mark.parametrize("what", ["weights", "state"])
+def test_it_waits_until_the_other_run_is_at_its_end(world: World, what: str) -> None:
+    base = world.job("base")
+    run_id = world.job("more", priority=9, init_from={"run": base, "what": what})
+    waiting = world.client.run(run_id)
+    assert (waiting.state, waiting.waiting_for) == (RunState.QUEUED, WaitingFor.AFTER)
+    assert f"begins with the {what} of {base} (QUEUED)" in waiting.reason
+    worked = world.work()
+    assert list(worked.outcomes) == [base, run_id]
+    assert world.client.run(run_id).state is RunState.SUCCEEDED
+
+
+# Weights.
+
+
+def seen_weights(world: World) -> tuple[list[tuple[str | None, int, int]], Callable[..., Trainer]]:
+    """What each trainer finds to start from: whose, of which step, of which value."""
+    found: list[tuple[str | None, int, int]] = []
+
+    def start(spool: SpoolFolder, *, work: Path, **_: Any) -> Trainer:
+        request = TrainingRequest.read(spool.request)
+        header = read_header(spool.initial_weights)
+        if header is not None:
+            with mapped_tensors(spool.initial_weights) as view:
+                value = int.from_bytes(view[:8], "little")
+            found.append((request.weights_of, header.step, value))
+        return ScriptedTrainer(world.plan, spool, work, world.executed)
+
+    return found, start
+
+
+def test_weights_are_those_of_the_end_and_the_run_counts_its_own_steps(world: World) -> None:
+    base = finished(world)
+    run_id = world.job("more", init_from={"run": base, "what": "weights"})
+    found, start = seen_weights(world)
+    world.worker(start=start).work(Mode.UNTIL_EMPTY)
+    run = world.client.run(run_id)
+    assert found == [(base, 6, value_after(6))]
+    assert run.attempts[0].first_step == 0
+    assert run.exactness is Exactness.EXACT
+
+
+def test_weights_of_a_run_that_failed_are_those_of_its_newest_checkpoint(world: World) -> None:
+    world.plan = Plan(fails_at=5)
+    base = world.job("base")
+    world.work()
+    world.plan = Plan()
+    world.job("more", init_from={"run": base, "what": "weights"})
+    waits = world.job("other", init_from={"run": base, "what": "state"})
+    found, start = seen_weights(world)
+    worked = world.worker(start=start).work(Mode.UNTIL_EMPTY)
+    assert found == [(base, 3, value_after(3))]
+    assert f"driverun retry {base}" in worked.left[waits]
+
+
+def test_a_run_without_a_checkpoint_has_no_weights_to_give(world: World) -> None:
+    world.plan = Plan(fails_at=1)
+    base = world.job("base")
+    world.work()
+    world.plan = Plan()
+    run_id = world.job("more", init_from={"run": base, "what": "weights"})
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state is RunState.FAILED
+    assert f"cannot start from the weights of {base}: it has no checkpoint" in run.reason
