@@ -442,6 +442,7 @@ class Attempt:
             worker=self._key.worker,
             say=self._say_and_log,
             check=self._raise_if_over,
+            withheld=self._context.secrets.foreign_to(()),
         )
 
     def _on_progress(self, tell: OnProgress, progress: Transferred) -> None:

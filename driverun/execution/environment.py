@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -61,7 +62,7 @@ class Environments:
         self._python = python
         self._environment = {k: v for k, v in environment.items() if not k.startswith("DRIVERUN_")}
         self._clock = clock
-        self._installer = installer
+        self._given = installer
         self._runtime = runtime
 
     def prepare(
@@ -74,11 +75,13 @@ class Environments:
         worker: str,
         say: Callable[[str], None],
         check: Callable[[], None],
+        withheld: Collection[str] = (),
     ) -> JobPackages:
         """Have the packages in the folder `into`: from the root if it has them, else from an index, and kept then.
 
         Args:
             check: raises what ends the attempt, if something does.
+            withheld: variables of the worker that code of the job must not see, and packages may be built by code.
 
         Raises:
             RequirementsError: they cannot be had together with what the runtime has, or at all.
@@ -86,6 +89,11 @@ class Environments:
         """
         if not requirements:
             return JobPackages()
+        if os.pathsep in str(into):
+            raise RequirementsError(
+                f"cannot install the requirements of this job in {into}: no PYTHONPATH can name a folder with"
+                f" {os.pathsep!r} in it. Give this worker another DRIVERUN_WORKDIR, then driverun retry."
+            )
         if self._runtime is None:
             self._runtime = look_at_packages(self._python, self._environment)
         runtime = self._runtime
@@ -99,7 +107,8 @@ class Environments:
         key = runtime.key(requirements)
         found = self._from_root(store, key, into, scratch=scratch, say=say)
         if found is None:
-            found = self._from_index(requirements, runtime, into, say=say, check=check)
+            installer = self._given if self._given is not None else self._find_installer(withheld)
+            found = self._from_index(installer, requirements, runtime, into, say=say, check=check)
             if found.folder is not None:
                 self._keep(store, key, found, worker=worker, scratch=scratch, say=say)
         return found
@@ -121,8 +130,13 @@ class Environments:
             say(f"the root cannot be asked for packages now, they are installed anew: {exc}")
         return None
 
+    def _find_installer(self, withheld: Collection[str]) -> Installer:
+        environment = {name: value for name, value in self._environment.items() if name not in withheld}
+        return find_installer(python=self._python, environment=environment, clock=self._clock)
+
     def _from_index(
         self,
+        installer: Installer,
         requirements: Sequence[str],
         runtime: RuntimePackages,
         into: Path,
@@ -130,17 +144,13 @@ class Environments:
         say: Callable[[str], None],
         check: Callable[[], None],
     ) -> JobPackages:
-        if self._installer is None:
-            self._installer = find_installer(
-                python=self._python, environment=self._environment, clock=self._clock
-            )
         try:
-            packages = self._installer.resolve(requirements, runtime.constraints(), check)
+            packages = installer.resolve(requirements, runtime.constraints(), check)
             self._require_no_second_copy(packages, runtime)
             if not packages:
                 return JobPackages()
             shutil.rmtree(into, ignore_errors=True)
-            self._installer.install(packages, into, check)
+            installer.install(packages, into, check)
         except IndexOutOfReach as exc:
             raise IndexOutOfReach(
                 f"cannot install the requirements of this job now, the index does not answer: {exc}"

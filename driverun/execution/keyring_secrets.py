@@ -15,10 +15,13 @@ class KeyringSecrets:
     def look_up(self, name: str) -> Answer:
         try:
             import keyring
+            from keyring.errors import NoKeyringError
         except ImportError:
             return Answer()
         try:
             return Answer(value=keyring.get_password(SERVICE, name) or None)
+        except NoKeyringError:
+            return Answer()  # the package is installed, as it is on Colab, and this machine has no keyring
         except (
             Exception
         ) as exc:  # each backend of it has errors of its own, and some raise those of their libraries

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 MEMORY = "memory"  #: the kind of a failure: the system killed the training process for its memory
 TIMEOUT = "Timeout"  #: the kind of a failure: the run has worked for as long as its job allows
-LASTING = frozenset({MEMORY, TIMEOUT})  #: kinds that end a run at once, however many errors are forgiven
+REQUIREMENTS = (
+    "RequirementsError"  #: the kind of a failure: what packages a job asks for cannot be had together
+)
+LASTING = frozenset(
+    {MEMORY, TIMEOUT, REQUIREMENTS}
+)  #: kinds that end a run at once, however many errors are forgiven
 LONGEST_BACKOFF_S = 3600.0
 
 

@@ -134,14 +134,14 @@ class MaskedStream:
 
 
 def refusal(value: str) -> str | None:
-    """Why the value cannot be kept secret; None if it can."""
+    """Why the value cannot be kept secret, as in "it ..."; None if it can."""
     if len(value.strip()) < LEAST_CHARACTERS:
         return (
-            f"its value has {len(value.strip())} characters: to mask so few would mask half of every log."
-            f" Use one with at least {LEAST_CHARACTERS}"
+            f"has a value of {len(value.strip())} characters, and to mask so few would mask half of every log:"
+            f" use one of at least {LEAST_CHARACTERS}"
         )
     if "\0" in value:
-        return "its value holds a zero byte, which no environment variable can"
+        return "has a value with a zero byte, which no environment variable can"
     return None
 
 

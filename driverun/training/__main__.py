@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -224,9 +225,12 @@ class _Attempt:
             else:
                 sys.excepthook(type(exc), exc, exc.__traceback__)
             sys.stderr.flush()
+        # Before anything is cut: half a secret would not be known for one any more.
+        mask = self._session.masker.text
+        text = mask(text)
         if len(text) > LONGEST_TRACEBACK:
             text = f"{text[: LONGEST_TRACEBACK // 2]}\n[…]\n{text[-LONGEST_TRACEBACK // 2 :]}"
-        return self._failed(kind=type(exc).__name__, message=where + _cause(exc), trace=text)
+        return self._failed(kind=type(exc).__name__, message=where + _cause(exc, mask), trace=text)
 
     def _failed(self, *, kind: str, message: str, trace: str = "") -> int:
         if os.getpid() == self._pid:
@@ -276,17 +280,17 @@ def _told(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}{memory}"
 
 
-def _cause(exc: BaseException) -> str:
+def _cause(exc: BaseException, mask: Callable[[str], str]) -> str:
     """One line for the person whose job it is, with what to do where that is known."""
     try:
-        lines = str(exc).strip().splitlines()
+        lines = mask(str(exc)).strip().splitlines()
     except Exception:  # the job's own __str__
         lines = []
     line = lines[0][:500] if lines else type(exc).__name__
     if isinstance(exc, ModuleNotFoundError) and exc.name and "." not in exc.name:
         return (
-            f"{line}: it is neither installed on this machine nor a file of the job; install it where the worker"
-            f" runs (pip install {exc.name}), or put {exc.name}.py into the job's folder"
+            f"{line}: it is neither installed on this machine nor a file of the job; write requirements:"
+            f" [{exc.name}] into the job file, or put {exc.name}.py into the job's folder"
         )
     advice = advice_on_path(exc)
     if advice is not None:

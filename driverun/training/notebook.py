@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from driverun.errors import JobError
-from driverun.spool.masking import Masker
 from driverun.spool.outputs import OutputRule, executed_notebook
 from driverun.spool.snapshot import FileEntry
 from driverun.training.notebook_file import CellFailed, CodeCell, Notebook, masked, read_notebook
@@ -43,9 +42,7 @@ class NotebookFolder(WorkingFolder):
             max_bytes=request.max_checkpoint_size_bytes,
         )
         self._recorder = recorder
-        self._masker = Masker(
-            {name: value for name in request.secrets if (value := os.environ.get(name)) is not None}
-        )
+        self._masker = session.masker
         self._path = path
         self._written = -1  #: changes of the recorder that are in the file
         self._pid = os.getpid()

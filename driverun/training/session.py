@@ -18,6 +18,7 @@ from driverun.spool.buffers import SnapshotWriter
 from driverun.spool.cadence import Cadence
 from driverun.spool.events import EventKind, EventWriter
 from driverun.spool.folder import SpoolFolder
+from driverun.spool.masking import Masker
 from driverun.spool.outputs import OutputRule
 from driverun.spool.request import TrainingRequest
 from driverun.spool.snapshot import SnapshotHeader, SnapshotKind, read_header, write_header
@@ -52,6 +53,8 @@ class TrainingSession:
             ),
             max_bytes=request.max_checkpoint_size_bytes,
         )
+        #: the values as the process was given them; what is cut off a text, or kept, is masked before
+        self.masker = Masker({name: os.environ[name] for name in request.secrets if name in os.environ})
         self.stack: dict[str, Any] = {}  #: what bit-exactness depends on, filled in by the framework's module
         self.deterministic = True
         self.fits_begun = 0

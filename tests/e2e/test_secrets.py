@@ -44,7 +44,7 @@ for text in (token, key):
 os.write(2, b"to stderr " + token[:7].encode())
 os.write(2, token[7:].encode() + b"\\n")
 if driverun.current_run().attempt == 1:
-    raise ValueError(f"cannot log in with {token} and {key}")
+    raise ValueError("x" * (500 - 15) + f"{token}: cannot log in with {token} and {key}")
 pathlib.Path("fine.txt").write_text("nothing to hide")
 pathlib.Path("plain.txt").write_text(f"token: {token}")
 pathlib.Path("wide.bin").write_bytes(b"...." + token.encode("utf-16-le"))
@@ -136,7 +136,8 @@ def test_no_secret_is_on_the_root_or_on_a_screen(place: Place, tmp_path: Path) -
     place.work(expect=1)
     failed = json.loads(place.driverun("status", run_id, "--json"))
     assert failed["state"] == "FAILED"
-    assert failed["reason"].startswith("cannot log in with *** and "), failed["reason"]
+    assert failed["reason"].startswith("x" * 485 + "***: cannot"), failed["reason"]
+    assert TOKEN[:15] not in failed["reason"], "half of it, where the reason is cut"
     assert json.loads(place.driverun("status", other, "--json"))["state"] == "SUCCEEDED"
     place.driverun("retry", run_id)
     place.work(expect=0)
@@ -198,7 +199,7 @@ def test_a_secret_that_is_not_there_holds_up_nobody_else(tmp_path: Path) -> None
     other = place.driverun("submit", other_job(tmp_path / "other")).strip()
     place.driverun("work", expect=3, DRIVERUN_SECRET_HF_TOKEN="short", deploy=KEY, OTHER=OTHER)
     said = place.shown.decode()
-    assert f"{run_id} waits: the secret HF_TOKEN its value has 5 characters" in said, said
+    assert f"{run_id} waits: the secret HF_TOKEN has a value of 5 characters" in said, said
     assert "DRIVERUN_SECRET_HF_TOKEN in the worker's environment" in said
     assert json.loads(place.driverun("status", other, "--json"))["state"] == "SUCCEEDED"
     assert json.loads(place.driverun("status", run_id, "--json"))["state"] == "QUEUED"

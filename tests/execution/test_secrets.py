@@ -99,12 +99,21 @@ def test_a_job_inherits_no_secret_of_another() -> None:
 def test_the_keyring_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     keyring = types.ModuleType("keyring")
     monkeypatch.setitem(sys.modules, "keyring", keyring)
+    errors = types.ModuleType("keyring.errors")
+    errors.NoKeyringError = type("NoKeyringError", (RuntimeError,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
     kept = {("driverun", "TOKEN"): VALUE}
     keyring.get_password = lambda service, name: kept.get((service, name))  # type: ignore[attr-defined]
     assert KeyringSecrets().look_up("TOKEN").value == VALUE
     assert KeyringSecrets().look_up("OTHER") == Answer()
     keyring.get_password = lambda service, name: 1 / 0  # type: ignore[attr-defined]
     assert "keyring (division by zero)" in KeyringSecrets().look_up("TOKEN").why
+
+    def none(service: str, name: str) -> None:
+        raise errors.NoKeyringError("Install a recommended backend")
+
+    keyring.get_password = none  # type: ignore[attr-defined]
+    assert KeyringSecrets().look_up("TOKEN") == Answer()
     monkeypatch.setitem(sys.modules, "keyring", None)
     assert KeyringSecrets().look_up("TOKEN") == Answer()
 

@@ -111,7 +111,8 @@ def test_the_better_part_of_a_secret_at_the_end_is_masked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [("short", "5 characters"), (" five5 \n", "5 characters"), ("six\0six", "zero byte")]
+    ("value", "words"),
+    [("short", "of 5 characters"), (" five5 \n", "5 characters"), ("six\0six", "zero byte")],
 )
 def test_what_cannot_be_masked_is_refused(value: str, words: str) -> None:
     assert words in (refusal(value) or "")

@@ -105,7 +105,7 @@ def test_a_module_that_is_missing_is_named_with_what_to_do(job: Job) -> None:
     assert ended.failure["kind"] == "ModuleNotFoundError"
     message = ended.failure["message"]
     assert message.startswith("No module named 'nosuchpackage'")
-    assert "pip install nosuchpackage" in message
+    assert "requirements: [nosuchpackage]" in message
     assert "nosuchpackage.py into the job's folder" in message
 
 
