@@ -162,6 +162,11 @@ class Client:
         missing = missing_sources(KnownSources(self._store), job.spec)
         found = [] if warning is None else [warning]
         found += [
+            f"runs of {folder} are called {job.spec.name} as well, so that `after`, `compare` and `--job` cannot tell"
+            " them apart: give one of the jobs another name"
+            for folder in self._namesakes(job)
+        ]
+        found += [
             f"{source} is not on the root: the run waits until somebody does `driverun upload FILE {source}`"
             for source in missing
         ]
@@ -172,6 +177,15 @@ class Client:
                 if kind_of(source.source) is SourceKind.DRIVE
             ]
         return found
+
+    def _namesakes(self, job: Job) -> list[str]:
+        """The folders of other jobs with runs of the same name, as of the last look."""
+        folders: set[object] = set()
+        for evidence in self._ledger.runs.values():
+            if evidence.run_file is not None and evidence.run_file.name == job.spec.name:
+                wish = evidence.newest_wish(WishKind.SUBMIT)
+                folders.add(wish.details.get("job") if wish is not None else None)
+        return sorted(each for each in folders - {f"{JOBS}/{job.name}"} if isinstance(each, str))
 
     def invalid_jobs(self) -> list[InvalidJob]:
         """The jobs on the root that cannot become runs, with all their faults."""

@@ -13,7 +13,7 @@ from driverun.execution.intake import Discovery
 from driverun.report.summary import RunSummary
 from driverun.runs.layout import AttemptKey
 from driverun.runs.record import AttemptState
-from driverun.runs.state import RunState
+from driverun.runs.state import RunState, WaitingFor
 from driverun.spec.model import Accelerator
 
 GPU = Capabilities(accelerators=frozenset({Accelerator.GPU}), allows_cpu=False)
@@ -95,4 +95,6 @@ class RootQueue:
         lack = waiting_for(candidate, GPU)
         if lack is not None:
             return lack.text
-        return f"waits for {run.waiting_for.value}" if run.waiting_for is not None else ""
+        if run.waiting_for in (None, WaitingFor.ACCELERATOR, WaitingFor.MEMORY):
+            return ""  # the client says that of whatever asks for a GPU or memory: it knows no runtime
+        return run.reason or f"waits for {run.waiting_for.value}"

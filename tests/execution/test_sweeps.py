@@ -145,3 +145,14 @@ def test_a_name_of_two_jobs_is_not_compared(world: World) -> None:
         world.client.compare(["x"])
     assert [run.run_id for run in world.client.compare(["one"]).runs] == [one.run_id]
     assert len(world.client.compare([one.run_id, two.run_id]).runs) == 2
+
+
+def test_a_second_job_of_a_name_is_told_so_at_submission(world: World) -> None:
+    submit(world, "one", name="x")
+    submit(world, "two", name="x", params={"a": 1})
+    submit(world, "three")
+    client = world.client
+    client.runs()
+    [warning] = client.job_warnings(local_job(world.folder / "two"))
+    assert "runs of jobs/one are called x as well" in warning
+    assert client.job_warnings(local_job(world.folder / "three")) == []

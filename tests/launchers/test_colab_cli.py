@@ -277,6 +277,17 @@ def test_what_a_gpu_cannot_do_is_no_reason_to_start_one(desk: Desk, tmp_path: Pa
     assert desk.colab.calls == []
 
 
+def test_a_job_that_wants_a_gpu_and_memory_is_work_and_one_that_comes_after_it_is_not(
+    desk: Desk, tmp_path: Path
+) -> None:
+    run_id = desk.submit(tmp_path / "job", accelerator="gpu\nmin_memory: 4GB")
+    later = desk.submit(tmp_path / "later", accelerator="gpu\nafter: [job]")
+    desk.colab.answers = {"T4": NOT_ENTITLED}
+    left = desk.launch().left
+    assert desk.colab.named("new"), "a machine was asked for"
+    assert left[later] == f"comes after {run_id} (QUEUED)"
+
+
 def test_a_job_that_only_lies_on_the_root_is_work_too(desk: Desk) -> None:
     desk.client.store.create("jobs/tiny/job.yaml", b"entrypoint: train.py\n")
     desk.client.store.create("jobs/tiny/train.py", b"print(1)\n")
