@@ -141,6 +141,8 @@ class LeaseWatch:
         if decision.is_stale and look.moved_at != last_sign_of_life(claim):
             # What it wrote may be its outcome; whoever judges has to read it first.
             decision = LeaseDecision(is_stale=False, reason="its record has moved since it was read")
+        if not decision.is_stale:
+            self._found.pop(claim.key, None)
         self._due_s[claim.key] = look.seen_s + decision.wait_s
         return decision
 

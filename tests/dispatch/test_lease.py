@@ -105,6 +105,22 @@ def test_a_watched_worker_is_stale_a_lease_after_its_last_word(
     assert watch.is_stale(found)
 
 
+def test_who_woke_up_is_not_taken_for_stale_again_until_a_list_shows_it(
+    store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper, watch: LeaseWatch
+) -> None:
+    """Or the worker that found it silent would choose its run at every look, and every time find it moved."""
+    ledger = Ledger(store)
+    ledger.refresh()
+    for _ in range(3):
+        clock.advance(seconds=LEASE_S)
+        stale = watch.stale_among(ledger.runs.values())
+    assert stale == {key}
+    keeper.beat()
+    (found,) = ledger.runs[key.run_id].claims  # as a list that lags still shows it
+    assert not watch.is_stale(found)
+    assert watch.stale_among(ledger.runs.values()) == frozenset()
+
+
 def test_one_look_is_not_enough_to_claim_but_enough_to_tell(
     store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper, watch: LeaseWatch
 ) -> None:
