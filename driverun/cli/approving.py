@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from driverun.cli.main import App, main, root_option, say
+from driverun.cli.main import App, echo, main, root_option, say
 
 
 @main.command()
@@ -24,12 +24,12 @@ def approve(app: App, run: str, show: bool, code: str | None, as_json: bool) -> 
     client = app.client()
     review = client.review(run) if show else client.approve(run, code=code)
     if as_json:
-        click.echo(render.json_text({**review.to_json(), "approved": not show}))
+        echo(render.json_text({**review.to_json(), "approved": not show}))
     elif show:
-        click.echo(render.review_text(review, terminal=app.is_terminal))
+        echo(render.review_text(review, terminal=app.is_terminal))
         say(f"To let exactly this run: driverun approve {review.run_id} --code {review.code_sha256[:12]}")
     else:
-        click.echo(review.run_id)
+        echo(review.run_id)
         say(
             f"approved: code {review.code_sha256[:12]}, {len(review.files)} files, by {', '.join(review.authors)}"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from driverun.cli.main import main, say
+from driverun.cli.main import echo, main, say
 from driverun.launchers.signals import asked_to_stop
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def dev_drive(port: int, state_dir: Path, seed: int, **settings: Any) -> None:
 
 
 def _serve(emulator: DriveEmulator, state_dir: Path, stopped: threading.Event) -> None:
-    click.echo(emulator.url)
+    echo(emulator.url)
     say(f"Drive v2, state in {state_dir}; requests are logged to {state_dir / 'requests.jsonl'}")
     say(f"export DRIVERUN_DRIVE_ENDPOINT={emulator.url}")
     stopped.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from driverun.cli.main import EXIT_NO, EXIT_UNREACHABLE, App, main, root_option, say
+from driverun.cli.main import EXIT_NO, EXIT_UNREACHABLE, App, echo, main, root_option, say
 
 
 @main.command()
@@ -28,13 +28,13 @@ def status(app: App, run: str | None, as_json: bool) -> None:
             if as_json
             else render.run_text(summary, now=now, terminal=app.is_terminal)
         )
-        click.echo(text)
+        echo(text)
         return
     runs = client.runs()
     if as_json:
-        click.echo(render.json_text([summary.to_json(details=False) for summary in runs]))
+        echo(render.json_text([summary.to_json(details=False) for summary in runs]))
         return
-    click.echo(render.runs_table(runs, now=now, terminal=app.is_terminal))
+    echo(render.runs_table(runs, now=now, terminal=app.is_terminal))
     for problem in client.problems():
         say(f"passed over: {problem.path}: {problem.message}")
     for invalid in client.invalid_jobs():
@@ -50,12 +50,16 @@ def status(app: App, run: str | None, as_json: bool) -> None:
 @click.pass_obj
 def logs(app: App, run: str, follow: bool) -> None:
     """Print what RUN wrote, attempt by attempt."""
+    from driverun.report.shown import shown
+
     attempt = None
     for piece in app.client().logs(run, follow=follow):
         if piece.attempt != attempt:
             attempt = piece.attempt
             say(f"--- attempt {attempt}")
-        click.echo(piece.text, nl=False)
+        # To a file it goes as it was written; a terminal is not to be had by what a job prints.
+        text = shown(piece.text, keep="\n\t\r", colours=True) if app.is_terminal else piece.text
+        click.echo(text, nl=False)
 
 
 @main.command()
@@ -70,7 +74,7 @@ def fetch(app: App, run: str, dest: Path | None) -> None:
     client = app.client()
     folder = dest or Path(client.find(run))
     for file in client.fetch(run, folder, show_progress(str(folder), app.here.clock)):
-        click.echo(file)
+        echo(file)
 
 
 @main.command()
@@ -86,7 +90,7 @@ def report(app: App, run: str, output: Path | None, show: bool) -> None:
     client = app.client()
     file = output or Path(f"{client.find(run)}.html")
     file.write_text(client.report(run), encoding="utf-8")
-    click.echo(file)
+    echo(file)
     if show:
         click.launch(str(file))
 
@@ -104,11 +108,9 @@ def diff(app: App, run_a: str, run_b: str, as_json: bool) -> None:
     client = app.client()
     found = client.diff(run_a, run_b)
     if as_json:
-        click.echo(
-            render.json_text({"identical": found is None, "difference": found.to_json() if found else None})
-        )
+        echo(render.json_text({"identical": found is None, "difference": found.to_json() if found else None}))
     else:
-        click.echo(render.difference_text(found, label_a=client.find(run_a), label_b=client.find(run_b)))
+        echo(render.difference_text(found, label_a=client.find(run_a), label_b=client.find(run_b)))
     if found is not None:
         sys.exit(EXIT_NO)
 
@@ -133,13 +135,13 @@ def compare(
 
     found = app.client().compare(of, metric=metric, mode=mode)
     if as_json:
-        click.echo(render.json_text(found.to_json()))
+        echo(render.json_text(found.to_json()))
     elif as_csv:
-        click.echo(found.to_csv(), nl=False)
+        echo(found.to_csv(), nl=False)
     elif not found.runs:
-        click.echo("No runs yet: driverun submit JOB")
+        echo("No runs yet: driverun submit JOB")
     else:
-        click.echo(render.comparison_text(found, terminal=app.is_terminal))
+        echo(render.comparison_text(found, terminal=app.is_terminal))
         say(render.ranking_text(found))
 
 
@@ -155,7 +157,7 @@ def doctor(app: App) -> None:
     from driverun.launchers.doctor import examine
 
     findings = examine(app.root, app.here)
-    click.echo(render.problems(findings, terminal=app.is_terminal))
+    echo(render.problems(findings, terminal=app.is_terminal))
     if any(finding.is_unreachable for finding in findings):
         sys.exit(EXIT_UNREACHABLE)
     if any(finding.is_fault for finding in findings):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from driverun.cli.main import EXIT_LEFT, EXIT_NO, EXIT_STOPPED, App, main, root_option, say
+from driverun.cli.main import EXIT_LEFT, EXIT_NO, EXIT_STOPPED, App, echo, main, root_option, say
 
 if TYPE_CHECKING:
     from driverun.execution.context import StopSignal
@@ -106,7 +106,7 @@ def launch(app: App, gpus: str, max_hours: float, min_units: float, colab: Path 
         colab,
         stop=stop,
         say=lambda text: say(f"driverun: {text}"),
-        show=(lambda _: None) if quiet else lambda line: say(f"  | {line}"),
+        show=(lambda _: None) if quiet else lambda line: say(f"  | {line}", colours=True),
     )
 
     def on_signal(number: int, _: object) -> None:
@@ -117,9 +117,9 @@ def launch(app: App, gpus: str, max_hours: float, min_units: float, colab: Path 
     with asked_to_stop(on_signal, also=(signal.SIGHUP,)):
         launched = started.run()
     vms = "1 VM" if launched.vms == 1 else f"{launched.vms} VMs"
-    click.echo(f"{launched.end.value} ({vms})")
+    echo(f"{launched.end.value} ({vms})")
     for run_id, why in launched.failed.items():
-        click.echo(f"{run_id} FAILED {why}")
+        echo(f"{run_id} FAILED {why}")
     for run_id, why in launched.left.items():
         say(f"driverun: left: {run_id}: {why}")
     if launched.end is End.STOPPED:

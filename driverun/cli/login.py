@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from driverun.cli.main import App, main, say
+from driverun.cli.main import App, echo, main, say
 
 
 @main.command()
@@ -29,5 +29,5 @@ def login(app: App, client_file: Path | None, no_browser: bool) -> None:
             click.launch(address)
 
     done = log_in_to_drive(client_file, app.here, show=show)
-    click.echo(f"logged in; the login is in {done.file}, which nobody else may read")
+    echo(f"logged in; the login is in {done.file}, which nobody else may read")
     say(done.warning)

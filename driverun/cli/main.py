@@ -5,6 +5,7 @@ Everything but click is imported inside the commands: `driverun --help` has to b
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,27 @@ class App:
         return sys.stdout.isatty()
 
 
-def say(text: str) -> None:
-    """Talk goes to stderr."""
-    click.echo(text, err=True)
+def say(text: str, *, colours: bool = False) -> None:
+    """Talk goes to stderr. It may tell of names that others have chosen."""
+    from driverun.report.shown import shown
+
+    click.echo(shown(text, colours=colours), err=True)
+
+
+def echo(text: object, *, nl: bool = True) -> None:
+    """Data go to stdout. Colours are our own; what others have chosen is in it, too."""
+    from driverun.report.shown import shown
+
+    click.echo(shown(str(text), colours=True), nl=nl)
+
+
+class _ShownFormatter(logging.Formatter):
+    """What is logged tells of names that others have chosen."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from driverun.report.shown import shown
+
+        return shown(super().format(record))
 
 
 def _take_root(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
@@ -110,6 +129,8 @@ class DriverunGroup(click.Group):
 def main(context: click.Context, verbose: bool) -> None:
     """Training jobs that live in a folder: stop them anywhere, they go on at the step they lost."""
     context.ensure_object(App).verbose = verbose
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_ShownFormatter())
 
 
 from driverun.cli import (  # noqa: E402 (they add theirs)

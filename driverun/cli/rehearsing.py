@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from driverun.cli.dev_drive import FROM_ZERO
-from driverun.cli.main import EXIT_NO, App, main, root_option, say
+from driverun.cli.main import EXIT_NO, App, echo, main, root_option, say
 
 if TYPE_CHECKING:
     from driverun.launchers.ground import Audit, Ground
@@ -116,30 +116,30 @@ def drill(
             say=say,
             on=on,
         )
-        click.echo(render.sweep_drill_table(sweep.rows, terminal=app.is_terminal))
-        click.echo(f"\n{render.comparison_text(sweep.cut, terminal=app.is_terminal)}\n")
+        echo(render.sweep_drill_table(sweep.rows, terminal=app.is_terminal))
+        echo(f"\n{render.comparison_text(sweep.cut, terminal=app.is_terminal)}\n")
         for line in sweep.differences:
-            click.echo(f"different: {line}")
+            echo(f"different: {line}")
         word = "identical" if sweep.is_identical else "NOT identical"
-        click.echo(f"{word}: {sweep.points} points with {len(sweep.rows)} power cuts and without any")
+        echo(f"{word}: {sweep.points} points with {len(sweep.rows)} power cuts and without any")
         for line in _audit_lines(sweep.audit):
-            click.echo(line)
+            echo(line)
         if not sweep.is_ok:
             sys.exit(EXIT_NO)
         return
     result = run_drill(
         job, kills=kills, keep=keep, params=params, seed=seed, root=app.root, here=app.here, say=say, on=on
     )
-    click.echo(render.drill_table(result.rows, terminal=app.is_terminal))
-    click.echo(f"uninterrupted  state_sha256 {result.whole.state_sha256}")
-    click.echo(f"with {len(result.rows)} cuts    state_sha256 {result.cut.state_sha256}")
+    echo(render.drill_table(result.rows, terminal=app.is_terminal))
+    echo(f"uninterrupted  state_sha256 {result.whole.state_sha256}")
+    echo(f"with {len(result.rows)} cuts    state_sha256 {result.cut.state_sha256}")
     for line in result.remarks:
-        click.echo(line)
-    click.echo("identical" if result.is_identical else f"NOT identical: {result.difference}")
+        echo(line)
+    echo("identical" if result.is_identical else f"NOT identical: {result.difference}")
     if keep is not None:
-        click.echo(f"report: {result.report}")
+        echo(f"report: {result.report}")
     for line in _audit_lines(result.audit):
-        click.echo(line)
+        echo(line)
     if not result.is_ok:
         sys.exit(EXIT_NO)
 
@@ -197,12 +197,12 @@ def dev_soak(
     on = _chosen_ground(app, ground, seed, settings)
     result = run_soak(plan, seed=seed, keep=keep, here=app.here, say=say, on=on)
     for line in result.lines:
-        click.echo(line)
+        echo(line)
     if result.audit is not None:
         for line in (*result.audit.lines, *(f"note: {fault}" for fault in result.audit.costly)):
-            click.echo(line)
+            echo(line)
     for fault in result.faults:
-        click.echo(f"FAULT: {fault}")
-    click.echo("identical" if result.is_ok else "NOT identical")
+        echo(f"FAULT: {fault}")
+    echo("identical" if result.is_ok else "NOT identical")
     if not result.is_ok:
         sys.exit(EXIT_NO)

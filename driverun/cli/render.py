@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from driverun.report.compare import Comparison, value_text
 from driverun.report.interruptions import interruptions_of
+from driverun.report.shown import shown_json
 from driverun.report.summary import RunSummary, timestamp
 from driverun.report.wording import (
     EXACTNESS_MEANS,
@@ -113,7 +114,7 @@ class _Column:
 
 def json_text(value: Any) -> str:
     """`value` as JSON that every reader accepts; a number that is not finite is its name as text."""
-    return json.dumps(_sayable(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return shown_json(json.dumps(_sayable(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def runs_table(

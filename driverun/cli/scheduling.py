@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from driverun.cli.main import App, main, root_option, say
+from driverun.cli.main import App, echo, main, root_option, say
 
 if TYPE_CHECKING:
     from driverun.execution.timetable import ScheduleSummary
@@ -28,9 +28,9 @@ def list_(app: App, as_json: bool) -> None:
     client = app.client()
     found = client.schedules()
     if as_json:
-        click.echo(json_text([each.to_json() for each in found]))
+        echo(json_text([each.to_json() for each in found]))
     elif found:
-        click.echo(schedules_text(found))
+        echo(schedules_text(found))
     else:
         say('no job has a schedule. One is written in its job file: schedule: {cron: "0 3 * * *"}')
     for invalid in client.invalid_jobs():
@@ -59,4 +59,4 @@ def resume(app: App, job: str) -> None:
 def _tell(summary: ScheduleSummary) -> None:
     from driverun.cli.render import next_due_text
 
-    click.echo(f"{summary.job}: {next_due_text(summary)}")
+    echo(f"{summary.job}: {next_due_text(summary)}")

@@ -13,6 +13,7 @@ from driverun.cli.main import (
     EXIT_NO,
     EXIT_STOPPED,
     App,
+    echo,
     main,
     root_option,
     say,
@@ -33,7 +34,7 @@ def init(app: App, place: str | None) -> None:
 
     made = init_root(place or app.root, app.here)
     location = made.store.location
-    click.echo(f"{location} {'is a driverun root now' if made.is_new else 'is a driverun root'}")
+    echo(f"{location} {'is a driverun root now' if made.is_new else 'is a driverun root'}")
     if made.wheel is not None:
         say(f"This driverun is there for other machines to install: {made.wheel}")
     if made.no_wheel:
@@ -57,7 +58,7 @@ def upload(app: App, local: Path, target: str) -> None:
     changed = sum(outcome.value != "equal" for outcome in done.outcomes.values())
     files = f"{count} files" if (count := len(done.outcomes)) != 1 else "1 file"
     there = f", {count - changed} there already" if changed < count else ""
-    click.echo(f"{files}, {written_size(done.size_bytes)}: {changed} sent{there}")
+    echo(f"{files}, {written_size(done.size_bytes)}: {changed} sent{there}")
 
 
 @main.command()
@@ -95,7 +96,7 @@ def submit(
         placed = client.schedule(loaded)
         for warning in client.job_warnings(loaded):
             say(f"note: {warning}")
-        click.echo(json_text(placed.to_json()) if as_json else f"{placed.job}: {next_due_text(placed)}")
+        echo(json_text(placed.to_json()) if as_json else f"{placed.job}: {next_due_text(placed)}")
         return
     submitted = client.submit(loaded, params=overrides, again=again)
     for warning in client.job_warnings(loaded):
@@ -125,10 +126,10 @@ def submit(
                 for run in submitted.runs
             ]
             told["sweep"] = submitted.sweep
-        click.echo(json_text(told))
+        echo(json_text(told))
     else:
         for run_id in summaries:
-            click.echo(run_id)
+            echo(run_id)
         if submitted.sweep is not None:
             say(f"{len(summaries)} runs; compare them with: driverun compare {submitted.sweep}")
     if wait and any(summary.state is not RunState.SUCCEEDED for summary in summaries.values()):
@@ -174,7 +175,7 @@ def work(
         options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=jobs),
         stop=stop,
         say=lambda text: say(f"driverun: {text}"),
-        show=(lambda _: None) if quiet else lambda line: say(f"  | {line}"),
+        show=(lambda _: None) if quiet else lambda line: say(f"  | {line}", colours=True),
         show_progress=lambda what: show_progress(f"driverun: {what}", here.clock),
         wrap_store=wrap_for_drill(here.environment),
     )
@@ -187,7 +188,7 @@ def work(
     with asked_to_stop(on_signal):
         worked = worker.work(Mode(mode))
     for run_id, outcome in worked.outcomes.items():
-        click.echo(f"{run_id} {outcome.state.value}" + (f" {outcome.reason}" if outcome.reason else ""))
+        echo(f"{run_id} {outcome.state.value}" + (f" {outcome.reason}" if outcome.reason else ""))
     for run_id, why in worked.left.items():
         say(f"driverun: left: {run_id}: {why}")
     if worked.stop is Stop.USER:
@@ -204,7 +205,7 @@ def work(
 @click.pass_obj
 def cancel(app: App, run: str) -> None:
     """Stop RUN for good. Its worker sees it at the next heartbeat."""
-    click.echo(app.client().cancel(run))
+    echo(app.client().cancel(run))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -214,7 +215,7 @@ def cancel(app: App, run: str) -> None:
 @click.pass_obj
 def priority(app: App, run: str, priority: int) -> None:
     """Put RUN before runs of a lower PRIORITY, such as 10 or -5; those of the same go by age."""
-    click.echo(app.client().prioritize(run, priority))
+    echo(app.client().prioritize(run, priority))
 
 
 @main.command()
@@ -227,4 +228,4 @@ def retry(app: App, run: str, fresh: bool) -> None:
     client = app.client()
     run_id = client.retry(run, fresh=fresh)
     say(client.takes_up(run_id))
-    click.echo(run_id)
+    echo(run_id)

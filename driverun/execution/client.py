@@ -99,8 +99,12 @@ class Client:
             SpecError: it is faulty; all faults at once.
             UsageError: there is none.
         """
-        path = Path(job).expanduser()
-        if path.is_dir() or path.is_file():
+        try:
+            path = Path(job).expanduser()
+            is_here = path.is_dir() or path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            is_here = False  # no file of this machine can be called so
+        if is_here:
             return local_job(path)
         return named_job(self._store, job.removeprefix(f"{JOBS}/"))
 
@@ -253,7 +257,9 @@ class Client:
         """All that is known of the run, details included."""
         self._ledger.refresh()
         runs = self._ledger.runs
-        matching = [run] if run in runs else sorted(run_id for run_id in runs if run_id.startswith(run))
+        matching = (
+            [run] if run in runs else sorted(run_id for run_id in runs if run and run_id.startswith(run))
+        )
         if len(matching) == 1:
             found = self._ledger.detailed(matching[0])
             assert found is not None, "it is among the runs"
@@ -263,7 +269,7 @@ class Client:
             raise RunNotFound(f"{run} may be one of {len(matching)} runs; give more of its id:\n  {listed}")
         near = difflib.get_close_matches(run, list(runs), n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else " See them with `driverun status`."
-        raise RunNotFound(f"there is no run {run} on {self._store.location}.{hint}")
+        raise RunNotFound(f"there is no run {run or repr(run)} on {self._store.location}.{hint}")
 
     def _spec(self, evidence: RunEvidence) -> JobSpec | None:
         """The spec as submitted; None where this version cannot make sense of it."""

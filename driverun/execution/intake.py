@@ -34,6 +34,7 @@ from driverun.spec.parser import (
     refuse_overrides_of_matrix,
     with_overrides,
 )
+from driverun.spec.paths import name_fault, path_faults
 from driverun.spec.reader import read_yaml
 from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 from driverun.transfer.checksums import sha256_of
@@ -87,7 +88,7 @@ def local_job(path: Path) -> Job:
     spec = parse_job(text, file=shown, default_name=name)
     only = None if job_file == JOB_FILE else _code_of_lone(spec)
     files = read_job_folder(folder, only=only)
-    _check(spec, shown, files, text)
+    _check(spec, name, shown, files, text)
     return Job(name=name, spec=spec, text=text, files=files, local=folder, job_file=job_file, only=only)
 
 
@@ -107,7 +108,7 @@ def job_on_root(store: ObjectStore, name: str) -> Job:
     spec = parse_job(text, file=path, default_name=name)
     only = None if job_file == JOB_FILE else _code_of_lone(spec)
     files = read_job_on_root(store, folder, only=only)
-    _check(spec, path, files, text)
+    _check(spec, name, path, files, text)
     return Job(
         name=name,
         spec=spec,
@@ -136,8 +137,14 @@ def _code_of_lone(spec: JobSpec) -> tuple[str, ...]:
     return (value,) if value else ()
 
 
-def _check(spec: JobSpec, file: str, files: JobFiles, text: bytes) -> None:
+def _check(spec: JobSpec, name: str, file: str, files: JobFiles, text: bytes) -> None:
     faults = check_code(spec, file=file, paths=tuple(files.files), text=text)
+    if (wrong := name_fault(name)) is not None:
+        message = f"the job is called {name!r}, which {wrong}; rename its folder, or its file if it has none"
+        faults += (Fault(file=file, line=None, field="", message=message),)
+    faults += tuple(
+        Fault(file=file, line=None, field="", message=message) for message in path_faults(files.files)
+    )
     notebook = spec.entrypoint.value
     if not faults and spec.entrypoint.kind is EntrypointKind.NOTEBOOK:
         wrong = notebook_fault(files.files[notebook].content)

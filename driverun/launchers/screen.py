@@ -6,6 +6,8 @@ import html
 import sys
 from typing import Any
 
+from driverun.report.shown import shown
+
 _STYLE = "white-space:pre-wrap;line-height:1.35;margin:0"
 
 
@@ -30,6 +32,7 @@ class Screen:
 
     def show(self, text: str) -> None:
         """Show `text` in place of what was shown. It may be called from any thread."""
+        text = shown(text)
         if text == self._text:
             return
         self._text = text

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 from driverun.errors import UnsafePath
-from driverun.spec.paths import MAX_PATH_LENGTH, RELATIVE_PATTERN, relative_path
+from driverun.spec.paths import MAX_PATH_LENGTH, RELATIVE_PATTERN, path_faults, relative_path
 from driverun.spec.sources import (
     ARCHIVE_SUFFIXES,
     SourceKind,
@@ -52,7 +52,12 @@ def target_path(written: Any, info: ValidationInfo) -> Any:
     Drive alone.
     """
     if written is not None:
-        return _path_or_fault(written).removeprefix("data/") if isinstance(written, str) else written
+        if not isinstance(written, str):
+            return written
+        target = _path_or_fault(written).removeprefix("data/")
+        for fault in path_faults([target]):
+            raise ValueError(fault)
+        return target
     source: str = info.data.get("source", "")  # missing where the source is faulty itself
     name = name_of(source)
     if not name and source and kind_of(source) is SourceKind.ADDRESS:

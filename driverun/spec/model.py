@@ -52,7 +52,7 @@ from driverun.spec.fields import (
     without_repeats,
 )
 from driverun.spec.matrix import MATRIX_SCHEMA, Matrix, points, read_matrix
-from driverun.spec.paths import MAX_PATH_LENGTH
+from driverun.spec.paths import MAX_PATH_LENGTH, same_file_key
 from driverun.spec.requirements import RequirementText
 from driverun.spec.schedule import CatchUp, ScheduleRules
 from driverun.spec.secrets import Secret, distinct_variables
@@ -444,22 +444,23 @@ def disagreements(
     for index, source in sources:
         if not source.target:
             continue  # its name is on Drive; where that is taken, the run says so
-        above = [str(folder) for folder in PurePosixPath(source.target).parents if folder.name]
+        target = same_file_key(source.target)
+        above = [str(folder) for folder in PurePosixPath(target).parents if folder.name]
         others = [landed[folder] for folder in above if folder in landed]
-        if source.target in landed:
-            earlier = landed[source.target]
+        if target in landed:
+            earlier = landed[target]
             message = (
                 f"data/{source.target} is where data[{earlier}] lands already; give one of them a target"
             )
             yield ("data", index), message
-        elif source.target in around or others:
-            earlier = others[0] if others else around[source.target]
+        elif target in around or others:
+            earlier = others[0] if others else around[target]
             message = (
                 f"data/{source.target} and the target of data[{earlier}] lie one inside the other; change one"
             )
             yield ("data", index), message
         for number, name in enumerate(after):
-            if source.target == name or name in above:
+            if same_file_key(name) in (target, *above):
                 yield (
                     ("after", number),
                     (
@@ -467,6 +468,6 @@ def disagreements(
                         " target elsewhere"
                     ),
                 )
-        landed.setdefault(source.target, index)
+        landed.setdefault(target, index)
         for folder in above:
             around.setdefault(folder, index)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 
 from driverun.errors import UnsafePath
 
 MAX_PATH_LENGTH = 1024
+_JOINERS = "\u200c\u200d"  # of scripts and of emoji
 _MAX_PART_BYTES = 255  # the longest name that ext4, APFS and NTFS take
 
 #: What `relative_path` demands, as the head of a pattern for the JSON Schema.
@@ -17,6 +20,47 @@ RELATIVE_PATTERN = (
     r"(?!(?:.*/)?\.\.(?:/|$))"  # never upwards
     r"(?!(?:\.?/)*\.?$)"  # never the place itself
 )
+
+
+#: Names that Windows keeps for devices, whatever comes after a dot.
+_DEVICES = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?")
+_NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
+
+
+def name_fault(name: str) -> str | None:
+    """Why this name of a file or folder is not to be used everywhere, or cannot be trusted to look like what it is."""
+    hidden = next(
+        (char for char in name if unicodedata.category(char) == "Cf" and char not in _JOINERS), None
+    )
+    if hidden is not None:
+        return f"holds the invisible character U+{ord(hidden):04X}, which can make it look like another"
+    if _DEVICES.fullmatch(name):
+        return "is what Windows calls a device, so no file there can have this name"
+    if name.endswith((".", " ")):
+        return f"ends with a {'dot' if name.endswith('.') else 'blank'}, which Windows leaves away"
+    if found := _NOT_ON_WINDOWS.search(name):
+        return f"has a {found[0]} in it, which Windows allows in no name"
+    return None
+
+
+def path_faults(paths: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the names of these files, which lie in one folder, for people: one sentence each."""
+    told: set[str] = set()
+    alike: dict[str, str] = {}
+    for path in sorted(paths):
+        for name in path.split("/"):
+            fault = name_fault(name)
+            if fault is not None and name not in told:
+                told.add(name)
+                yield f"the name {name!r} {fault}; rename it"
+        other = alike.setdefault(same_file_key(path), path)
+        if other != path:
+            yield f"{other!r} and {path!r} are one file on macOS and on Windows; rename one of them"
+
+
+def same_file_key(path: str) -> str:
+    """Equal for paths that are one file where capitals, or ways to write accents, make no difference."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def relative_path(text: str) -> str:
