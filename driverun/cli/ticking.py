@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from driverun.cli.launching import vm_options
-from driverun.cli.main import EXIT_UNREACHABLE, App, main, root_option, say
+from driverun.cli.main import EXIT_UNREACHABLE, App, echo, main, root_option, say
 
 
 @main.command()
@@ -84,8 +84,8 @@ def tick(
             else:
                 ticked = pass_over(app.root, here, options=options, stop=stop, say=talk, show=talk)
     except TransientStoreError as exc:
-        click.echo(stamped(f"the root is out of reach: {exc}"))
+        echo(stamped(f"the root is out of reach: {exc}"))
         sys.exit(EXIT_UNREACHABLE)
     if not (quiet and ticked.is_idle):
-        click.echo(stamped(ticked.text))
+        echo(stamped(ticked.text))
     sys.exit(ticked.result.value)
