@@ -303,10 +303,11 @@ def review_text(review: Review, *, terminal: bool = False, width: int | None = N
         ("starts", review.entrypoint),
         ("params", json_text(review.params) if review.params else ""),
         ("installs", ", ".join(review.requirements)),
+        ("gets the secrets", ", ".join(review.secrets)),
         ("compared with", review.before or "nothing: no code of this job has run here"),
     ]
     lines = [
-        (_Cell(text=name.ljust(15), style="dim"), _Cell(text=text.replace("\n", " ")))
+        (_Cell(text=name.ljust(17), style="dim"), _Cell(text=text.replace("\n", " ")))
         for name, text in facts
         if text
     ]

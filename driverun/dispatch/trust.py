@@ -7,7 +7,7 @@ approval of exactly this code and computation. Everything that goes by a run's e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,9 @@ def judged(evidence: RunEvidence, people: People | None) -> RunEvidence:
             wish
             for wish in submissions
             if (asked := wish.run_file or evidence.run_file) is not None
-            and _is_approved(approvals, asked.code_sha256, _digest(asked, wish.is_head))
+            and _is_approved(
+                approvals, asked.code_sha256, _digest(asked, wish.is_head), secrets=_secrets_of(wish)
+            )
             and (wish.is_head or _computes(wish, asked))
         ]
     is_allowed = bool(counting)
@@ -118,11 +120,28 @@ def _digest(run_file: RunFile, is_head: bool) -> str:
         return ""
 
 
-def _is_approved(approvals: Iterable[Mapping[str, Any]], code_sha256: str, digest: str) -> bool:
+def _is_approved(
+    approvals: Iterable[Mapping[str, Any]], code_sha256: str, digest: str, *, secrets: Collection[str] = ()
+) -> bool:
     return bool(digest) and any(
-        details.get("code_sha256") == code_sha256 and str(details.get("computed_sha256")).startswith(digest)
+        details.get("code_sha256") == code_sha256
+        and str(details.get("computed_sha256")).startswith(digest)
+        and (not secrets or set(secrets) <= _texts(details.get("secrets")))
         for details in approvals
     )
+
+
+def _secrets_of(wish: WishEvidence) -> frozenset[str]:
+    """Names of the secrets that the code would get. They are no part of what is computed, and approved all the same."""
+    spec = wish.details.get("spec")
+    listed = spec.get("secrets") if isinstance(spec, Mapping) else None
+    if not isinstance(listed, list):
+        return frozenset()
+    return frozenset(str(each.get("name") if isinstance(each, Mapping) else each) for each in listed)
+
+
+def _texts(listed: object) -> set[str]:
+    return {each for each in listed if isinstance(each, str)} if isinstance(listed, list) else set()
 
 
 def _strangers(wish: WishEvidence, people: People) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Review:
     entrypoint: str
     params: Mapping[str, Any]
     requirements: tuple[str, ...]
+    secrets: tuple[str, ...]  #: names of those that the code would get
     before: str | None  #: the run whose code it is compared with; None: no code of that job has run
     changes: tuple[Change, ...]  #: against `before`
     head: str  #: of the entrypoint; "" where there is something to compare with
@@ -52,6 +53,7 @@ class Review:
             "entrypoint": self.entrypoint,
             "params": dict(self.params),
             "requirements": list(self.requirements),
+            "secrets": list(self.secrets),
             "before": self.before,
             "changes": [{"path": change.path, "diff": change.diff} for change in self.changes],
         }
@@ -59,7 +61,8 @@ class Review:
     @property
     def details(self) -> dict[str, Any]:
         """What a wish to approve says."""
-        return {"code_sha256": self.code_sha256, "computed_sha256": self.computed_sha256}
+        named = {"secrets": list(self.secrets)} if self.secrets else {}
+        return {"code_sha256": self.code_sha256, "computed_sha256": self.computed_sha256, **named}
 
 
 def waits_for_approval(evidence: RunEvidence) -> Unapproved | None:
@@ -100,6 +103,7 @@ def review_of(
         entrypoint=" ".join([spec.entrypoint.value, *spec.entrypoint.argv]).strip(),
         params=dict(spec.params),
         requirements=tuple(spec.requirements),
+        secrets=tuple(sorted({secret.name for secret in spec.secrets})),
         before=before[0] if before is not None else None,
         changes=_changes(former, code) if former is not None else (),
         head=_head(code, spec.entrypoint.value) if former is None else "",

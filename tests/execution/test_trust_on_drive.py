@@ -14,6 +14,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.errors import UsageError
 from driverun.execution.client import Client
 from driverun.execution.intake import job_on_root, submit_job
+from driverun.execution.secrets import Answer, Secrets
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
 from driverun.runs.heads import head_of
@@ -163,6 +164,29 @@ def test_what_is_approved_runs_and_what_is_made_of_it_later_waits_again(shared: 
     assert [change.diff.splitlines()[-2:] for change in seen.changes] == [
         ["-print('first')", "+print('second')"]
     ]
+
+
+def test_secrets_are_approved_with_the_code_that_gets_them(shared: Shared) -> None:
+    class Shelf:
+        advice = "the shelf"
+
+        def look_up(self, name: str) -> Answer:
+            asked.append(name)
+            return Answer(value=f"value-of-{name}")
+
+    asked: list[str] = []
+    shared.secrets = Secrets((Shelf(),), clock=shared.clock)
+    shared.drop(shared.stranger, "theirs", secrets=["FIRST"])
+    shared.work()
+    assert (shared.states()["theirs"], asked) == (WAITS, [])
+    run_id = shared.run_of("theirs")
+    review = shared.client.review(run_id)
+    assert review.secrets == ("FIRST",)
+    shared.client.approve(run_id)
+    shared.drop(shared.stranger, "theirs", secrets=["FIRST", "SECOND"])  # the same run, as its id has it
+    shared.work()
+    assert shared.run_of("theirs") == run_id
+    assert (shared.states()["theirs"], asked) == (SUCCEEDED, ["FIRST"])
 
 
 def test_code_that_is_not_the_code_that_was_seen_is_not_approved(shared: Shared) -> None:
