@@ -367,7 +367,7 @@ def _facts(run: RunSummary, *, now: datetime, terminal: bool, width: int | None)
     ]
     if run.waiting_for is not None:
         facts.append(("waits for", _Cell(text=WAITING_NAMES[run.waiting_for])))
-    reason = run.failure.message if run.state is RunState.FAILED and run.failure is not None else run.reason
+    reason = run.reason or (run.failure.message if run.failure is not None else "")
     if reason:
         facts.append(("because", _Cell(text=reason)))
     epoch = "" if run.epoch is None else f", {count_text(run.epoch, 'epoch')} finished"
@@ -451,9 +451,7 @@ def _note(run: RunSummary) -> str:
         return f"waits for approval: {run.reason}"
     if run.waiting_for is not None:
         return run.reason or f"waits for {WAITING_NAMES[run.waiting_for]}"
-    if run.state is RunState.FAILED and run.failure is not None:
-        return run.failure.message
-    return run.reason
+    return run.reason or (run.failure.message if run.failure is not None else "")
 
 
 def _state_cell(state: RunState) -> _Cell:

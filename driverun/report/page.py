@@ -149,7 +149,7 @@ def _failure(report: Report) -> str:
         return ""
     failure = summary.failure
     kind = failure.kind if failure is not None else "Failed"
-    message = failure.message if failure is not None else summary.reason
+    message = summary.reason or (failure.message if failure is not None else "")
     parts = [f"<p><strong>{escape(kind)}.</strong> {escape(message)}</p>"]
     if failure is not None and failure.traceback:
         parts.append(f"<pre>{escape(failure.traceback.rstrip())}</pre>")

@@ -268,8 +268,8 @@ def _metrics(
 
 
 def _failure(derived: Derived, relevant: Sequence[Record]) -> Failure | None:
-    """Why the newest attempt that failed did so; of no interest once the run has succeeded."""
-    if derived.state is RunState.SUCCEEDED:
+    """Why the newest attempt that failed did so; of no interest where the run ended for another reason."""
+    if derived.state is RunState.SUCCEEDED or derived.is_poisoned:
         return None
     return next((item.failure for item in reversed(relevant) if item.failure is not None), None)
 

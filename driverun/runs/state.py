@@ -76,6 +76,7 @@ class Derived:
     record: Record | None  #: the one that tells how far the run has come
     results: ResultsRef | None
     results_key: AttemptKey | None  #: the attempt that made `results`
+    is_poisoned: bool  #: it is FAILED because its attempts died one after the other, not for an error
     errors: int  #: failed attempts since the last retry was asked for
     retried_at: datetime | None  #: when that was
     cancel_requested: bool  #: the owner is at work and has to stop
@@ -109,6 +110,7 @@ def derive_state(
     recent = [view for view in owned if retry is None or view.started_at > retry.created_at]
     errors = sum(view.state is AttemptState.FAILED for view in recent)
     lasting = lasting_reason(recent)
+    is_poisoned = False
     finished = _finished(evidence.claims)
 
     if finished is not None:
@@ -125,7 +127,7 @@ def derive_state(
         last = next(view for view in reversed(recent) if view.state is AttemptState.FAILED)
         state, reason = RunState.FAILED, last.reason if errors >= max_errors else lasting or ""
     elif _deaths_without_progress(owned, recent, resume_after) >= NO_PROGRESS_LIMIT:
-        state, reason = RunState.FAILED, _poisoned(evidence.run_id, owned)
+        state, reason, is_poisoned = RunState.FAILED, _poisoned(evidence.run_id, owned), True
     else:
         state, reason = RunState.INTERRUPTED, newest.reason
 
@@ -138,6 +140,7 @@ def derive_state(
         record=finished[2] if finished is not None else _newest_record(evidence.claims),
         results=finished[1] if finished is not None else None,
         results_key=finished[0] if finished is not None else None,
+        is_poisoned=is_poisoned,
         errors=errors,
         retried_at=retry.created_at if retry is not None else None,
         cancel_requested=state is RunState.RUNNING and cancelled,

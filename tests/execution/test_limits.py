@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from driverun.cli.render import run_text
 from driverun.execution.context import Stop
 from driverun.execution.intake import local_job
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
 from driverun.runs.record import AttemptState
-from driverun.runs.state import RunState, WaitingFor
+from driverun.runs.state import NO_PROGRESS_LIMIT, RunState, WaitingFor
 from driverun.spool.folder import SpoolFolder
 from tests.execution.watching import once_at, watched
 from tests.execution.world import Plan, ScriptedTrainer, World
@@ -161,3 +162,39 @@ def test_a_retry_says_what_it_goes_on_from(world: World) -> None:
     assert run.state is RunState.SUCCEEDED
     assert [attempt.first_step for attempt in run.attempts] == [0, 6, 0]
     assert [attempt.state for attempt in run.attempts][:2] == [AttemptState.FAILED] * 2
+
+
+class Death(BaseException):
+    """The runtime is gone."""
+
+
+def test_a_poisoned_run_is_set_aside_with_its_evidence(world: World) -> None:
+    """It failed once, was retried, and since then brings down every runtime; the error of old is not the reason."""
+    world.plan = Plan(fails_at=4, prints=b"about to allocate\n")
+    run_id = world.job()
+    world.work()
+    world.client.retry(run_id)
+
+    def die() -> None:
+        raise Death
+
+    world.plan = Plan()
+    for _ in range(NO_PROGRESS_LIMIT):
+        with pytest.raises(Death):
+            world.worker(start=watched(world, once_at(3, die))).work(Mode.UNTIL_EMPTY)
+        world.power_cut()
+    good = world.job("good", seed=1)
+    worked = world.work()
+    assert list(worked.outcomes) == [good], "the queue goes on"
+    run = world.client.run(run_id)
+    assert run.state is RunState.FAILED
+    assert "none committed a step beyond 3: the job may bring its runtime down" in run.reason
+    assert [attempt.died for attempt in run.attempts] == [False, *[True] * NO_PROGRESS_LIMIT]
+    assert run.failure is None, "of the attempt before the retry"
+    page = world.client.report(run_id)
+    for text in (run_text(run, now=world.store.now()), page):
+        assert "the job may bring its runtime down" in text
+    assert "about to allocate" in page
+    world.client.retry(run_id)
+    world.work()
+    assert world.client.run(run_id).state is RunState.SUCCEEDED
