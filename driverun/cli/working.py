@@ -101,7 +101,11 @@ def submit(
     submitted = client.submit(loaded, params=overrides, again=again)
     for warning in client.job_warnings(loaded):
         say(f"note: {warning}")
-    summaries = {run.run_id: client.run(run.run_id) for run in submitted.runs}
+    if submitted.sweep is None:
+        summaries = {submitted.run_id: client.run(submitted.run_id)}
+    else:  # by one look, however many there are
+        known = {summary.run_id: summary for summary in client.runs()}
+        summaries = {run.run_id: known.get(run.run_id) or client.run(run.run_id) for run in submitted.runs}
     there = [summaries[run.run_id].state.value for run in submitted.runs if not run.is_new]
     if there and submitted.sweep is None:
         say(f"this run exists and is {there[0]}; --again makes another of the same")

@@ -41,6 +41,9 @@ from driverun.transfer.checksums import sha256_of
 from driverun.transfer.code import JobFiles, capture_code, place_job, read_job_folder, read_job_on_root
 
 JOB_FILE = "job.yaml"
+LOOK_AGAIN_AT = (
+    25  #: points of a matrix, after so many of which it is asked what others have submitted meanwhile
+)
 _NOTEBOOK_LINE = re.compile(rb"^[ \t]*[!%]", re.MULTILINE)
 
 
@@ -234,7 +237,9 @@ def submit_job(
     if spec.matrix is not None:
         details |= {"sweep": sweep, "points": len(planned), "max_parallel": spec.matrix.max_parallel}
     runs = []
-    for run_id, (point, run, point_spec) in planned.items():
+    for number, (run_id, (point, run, point_spec)) in enumerate(planned.items(), start=1):
+        if number % LOOK_AGAIN_AT == 0:
+            ledger.refresh()  # another worker may have found the same matrix, and be ahead
         told = {**details, "point": dict(point)} if sweep is not None else details
         is_new = _submit_run(store, ledger, run, point_spec, told, clock=clock, by=by)
         runs.append(Submitted(run_id=run_id, is_new=is_new, params=point))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from driverun.dispatch.claim import claim_run
+from driverun.dispatch.ledger import Ledger
 from driverun.errors import RunNotFound, SpecError, UsageError
-from driverun.execution.intake import Submission, local_job
+from driverun.execution.intake import LOOK_AGAIN_AT, Submission, job_on_root, local_job, submit_job
 from driverun.execution.worker import Worked
 from driverun.runs.layout import JOBS
 from driverun.runs.record import ProcessId
@@ -156,3 +158,29 @@ def test_a_second_job_of_a_name_is_told_so_at_submission(world: World) -> None:
     [warning] = client.job_warnings(local_job(world.folder / "two"))
     assert "runs of jobs/one are called x as well" in warning
     assert client.job_warnings(local_job(world.folder / "three")) == []
+
+
+def test_of_two_workers_that_find_a_matrix_one_goes_on_behind_the_other(world: World) -> None:
+    drop(world, "job", f"entrypoint: train.py\nmatrix: {{lr: {list(range(80))}}}\n")
+    job = job_on_root(world.store, "job")
+
+    def submit_as(name: str, ledger: Ledger) -> None:
+        submit_job(world.store, ledger, job, overrides={}, again=False, clock=world.clock, by=name)
+
+    class Overtaken(Ledger):
+        """Before its second look, another worker has submitted all there is."""
+
+        looks = 0
+
+        def refresh(self) -> None:
+            self.looks += 1
+            if self.looks == 2:
+                submit_as("other", Ledger(world.store))
+            super().refresh()
+
+    ledger = Overtaken(world.store)
+    ledger.refresh()
+    submit_as("one", ledger)
+    assert len(world.client.runs()) == 80
+    wishes = [json.loads(world.store.read(info.path)) for info in world.store.list("ledger")]
+    assert Counter(wish["by"] for wish in wishes)["one"] == LOOK_AGAIN_AT - 1
