@@ -27,7 +27,7 @@ from driverun.execution.tasks import ThreadTasks
 from driverun.execution.trainer import process_starter
 from driverun.execution.workdir import Workdir
 from driverun.execution.worker import Worker
-from driverun.runs.layout import DATA, JOBS, LEDGER, ROOT_FILE, RUNS, SCHEMA_FILE
+from driverun.runs.layout import CODE, DATA, JOBS, LEDGER, ROOT_FILE, RUNS, SCHEMA_FILE
 from driverun.settings import Settings, load_settings
 from driverun.spec.model import Accelerator
 from driverun.storage.base import ObjectStore, OpensLinks
@@ -163,7 +163,8 @@ def make_root(option: str | None, here: Surroundings) -> tuple[ObjectStore, bool
 
     address = parse_root(option or str(here.cwd), cwd=here.cwd, home=here.home)
     store = _store_at(address, here, make=True)
-    for folder in (JOBS, DATA, LEDGER, RUNS):
+    # All that workers make things in: two that made a folder at one moment would make two of it on Drive.
+    for folder in (JOBS, DATA, LEDGER, RUNS, CODE):
         store.ensure_folder(folder)
     schema = json.dumps(job_schema(), indent=1).encode()
     root = json.dumps({"format_version": ROOT_FORMAT}).encode()

@@ -34,6 +34,7 @@ META = ".driverun"
 ROOT_FILE = f"{META}/root.json"
 SCHEMA_FILE = f"{META}/job.schema.json"
 WHEELS = f"{META}/wheels"
+CODE = f"{META}/code"
 SCHEDULES = f"{META}/schedules"
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}-[0-9a-f]{12}")
@@ -170,7 +171,7 @@ def parse_schedule_name(path: str) -> tuple[str, str | ScheduleWish] | None:
 
 
 def code_file(code_sha256: str) -> str:
-    return f"{META}/code/code-{code_sha256}.zip"
+    return f"{CODE}/code-{code_sha256}.zip"
 
 
 def packs_folder(source: str) -> str:

@@ -19,6 +19,7 @@ from driverun.execution.client import Client
 from driverun.launchers.ground import LocalGround
 from driverun.launchers.root_history import RootHistory, attempt_logs
 from driverun.runs.claim_log import Allowance, WorkerLife, audit_claims
+from driverun.runs.state import RunState
 from driverun.testing.holding import let_go
 from tests.e2e.drives import ROOT, Drive
 from tests.e2e.runtimes import Runtime, driverun, runtime
@@ -182,3 +183,29 @@ def test_workers_that_wake_up_after_they_were_superseded_change_nothing(
     (run,) = client.runs()
     assert run.results_path is not None
     assert ".0003." in run.results_path
+
+
+def test_workers_that_find_the_same_jobs_at_one_moment_make_one_run_of_each(
+    tmp_path: Path, drive: Drive
+) -> None:
+    """Each of them writes down what it found; on Drive, what they write at one moment is there more than once."""
+    drive.driverun("init")
+    environment = {**QUICK, **drive.environment, "DRIVERUN_QUIET": "0s"}
+    client = client_of(ROOT, environment)
+    for number in range(2):
+        client.store.create(f"jobs/job{number}/train.py", SCRIPT.encode())
+        job = f"entrypoint: train.py\nparams: {{number: {number}}}\n"
+        client.store.create(f"jobs/job{number}/job.yaml", job.encode())
+    with ExitStack() as machines:
+        workers = [
+            machines.enter_context(runtime(tmp_path / "root", f"vm-{n}", address=ROOT, **environment))
+            for n in range(3)
+        ]
+        wait_until(lambda: not any(each.is_alive for each in workers), what="the end of all workers")
+        for each in workers:
+            assert each.process.returncode in (0, 3), each.log()  # 3: another was still at a run
+    runs = client.runs()
+    assert [run.state for run in runs] == [RunState.SUCCEEDED, RunState.SUCCEEDED]
+    assert sorted(result[2] for result in results_of(client).values()) == sorted(map(digest_of, range(2)))
+    folders = [(file.parents, file.title) for file in drive.admin.files() if file.is_folder]
+    assert len(folders) == len(set(folders)), "no folder is there twice"
