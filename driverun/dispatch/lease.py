@@ -106,8 +106,9 @@ class _Look:
     """What one read of an attempt's record showed."""
 
     moved_at: datetime  #: when it was last written
-    seen_at: datetime  #: by the store's clock
-    seen_s: float  #: by the monotonic clock, which does not run while this machine sleeps
+    seen_at: datetime  #: by the store's clock, before it was read: a pause after that proves nothing
+    seen_s: float  #: likewise by the monotonic clock, which does not run while this machine sleeps
+    read_s: float  #: by the monotonic clock, once it had been read
 
 
 class LeaseWatch:
@@ -134,7 +135,7 @@ class LeaseWatch:
             first = self._first_looks[claim.key] = look
         decision = lease_decision(
             unmoved_s=(look.seen_at - look.moved_at).total_seconds(),
-            watched_s=min((look.seen_at - first.seen_at).total_seconds(), look.seen_s - first.seen_s),
+            watched_s=min((look.seen_at - first.seen_at).total_seconds(), look.seen_s - first.read_s),
             lease_s=self._lease_s_of(claim),
             alive=alive,
         )
@@ -192,11 +193,12 @@ class LeaseWatch:
         return lease_s_of(claim, listing_lag_s=self._store.listing_lag_s)
 
     def _look(self, claim: ClaimEvidence) -> _Look:
+        seen_at, seen_s = self._store.now(), self._clock.monotonic()
         try:
             moved_at = self._store.stat(claim.key.record_file).modified_at
         except ObjectNotFound:
             moved_at = claim.created_at
-        return _Look(moved_at=moved_at, seen_at=self._store.now(), seen_s=self._clock.monotonic())
+        return _Look(moved_at=moved_at, seen_at=seen_at, seen_s=seen_s, read_s=self._clock.monotonic())
 
 
 def _probed(claim: ClaimEvidence, probe: Probe) -> bool | None:

@@ -17,7 +17,7 @@ from driverun.runs.record import AttemptState, Claim, ProcessId, Record
 from driverun.runs.state import RunState, derive_state
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
-from driverun.testing.faulty import FaultyStore
+from driverun.testing.faulty import FaultyStore, Moment, Operation
 
 LEASE_S = 60.0
 
@@ -267,3 +267,21 @@ def test_a_look_at_many_asks_only_about_those_that_are_quiet(
     ledger.refresh()
     assert asked() == 0
     assert found[-1] == frozenset()
+
+
+def test_a_pause_between_the_read_and_the_time_makes_nobody_dead(
+    store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper
+) -> None:
+    """Found by simulating pauses: the watcher slept with the answer in its hand, and took its own sleep for the other's."""
+    pause_s = 0.0
+
+    def stand_still(operation: Operation) -> None:
+        if operation.name == "stat" and operation.moment is Moment.AFTER and pause_s:
+            clock.advance(seconds=pause_s)
+            keeper.beat()
+
+    watch = LeaseWatch(FaultyStore(store, on_operation=stand_still), clock, probe=nothing_known)
+    assert not watch.is_stale(owner(store, key))
+    clock.advance(seconds=5)
+    pause_s = 10 * LEASE_S
+    assert not watch.is_stale(owner(store, key))

@@ -18,6 +18,7 @@ from tests.model.invariants import (
     check_delete,
     check_note,
     is_manifest,
+    is_over,
     owner_on,
     taken_after,
 )
@@ -26,6 +27,8 @@ from tests.model.replay import DONE, EXISTS, LOST, MISSING, Answer, Minds, Node,
 from tests.model.root import EPOCH, Root, Thing, entry_kind, is_order
 
 WAITS = ("sleep", "settle")  #: for the listing lag; and a tick longer
+NEW_LIVES = 4  #: attempts of a worker that comes when all others are gone
+MOST_STEPS_ALONE = 300
 HOURS = {"a": timedelta(hours=5), "b": timedelta(hours=-7), "c": timedelta(hours=1)}
 
 
@@ -41,6 +44,7 @@ class Scenario:
     restarts: int = 0  #: workers that crash, and are started again as new ones
     ties: int = 0  #: claims and manifests that get the very time of what appeared before
     wishes: tuple[str, ...] = ()  #: of a person, in this order, each at any time
+    keeps_properties: bool = True  #: does the store, so that a listing tells what a record says
     skews: Mapping[str, timedelta] = field(default_factory=lambda: HOURS)
 
 
@@ -82,6 +86,7 @@ class Explored:
     is_complete: bool
     ends: int  #: states after which nothing can happen any more
     finished: int  #: ends with results
+    rescued: int  #: roots that were left by all workers, and ended by a new one
     violation: str | None
     trace: tuple[str, ...]
 
@@ -89,7 +94,7 @@ class Explored:
         whole = "all" if self.is_complete else "the first"
         text = (
             f"{self.scenario}: {whole} {self.states} states, {self.steps} steps, "
-            f"{self.replays} points of workers, {self.ends} ends, {self.finished} with results"
+            f"{self.replays} points of workers, {self.ends} ends, {self.finished} with results, {self.rescued} rescued"
         )
         if self.violation is not None:
             lines = (f"  {number:3d}. {line}" for number, line in enumerate(self.trace, 1))
@@ -102,14 +107,16 @@ class Explorer:
 
     def __init__(self, scenario: Scenario, snapshots: Snapshots) -> None:
         self.scenario = scenario
-        self.minds = Minds(snapshots, scenario.job, scenario.skews)
+        self.minds = Minds(
+            snapshots, scenario.job, scenario.skews, keeps_properties=scenario.keeps_properties
+        )
         self._views: dict[frozenset[Thing], Views] = {}
 
     def start(self) -> State:
         scenario = self.scenario
         root = Root({}, 0, False, 0)
         run = RunFile(run_id=RUN, name="digits", code_sha256="0" * 64, computed={})
-        submit = _wish("submit", 0, {"job": None, "spec": {}})
+        submit = wish_bytes("submit", 0, {"job": None, "spec": {}})
         root = root.with_new(run_file(RUN), run.to_bytes(), "run")
         root = root.with_new(wish_file(RUN, WishKind.SUBMIT, "w0"), submit, "submit")
         root = root.aged(list(root.things), root.tick)
@@ -120,18 +127,29 @@ class Explorer:
         budget = Budget(scenario.lost, scenario.restarts, scenario.ties, len(scenario.wishes))
         return State(root, procs, budget, Taken(), frozenset())
 
-    def explore(self, *, most: int = 10_000_000) -> Explored:
-        """Visit every state, `most` at most; the first violation ends it, with one of the shortest ways there."""
+    def explore(self, *, most: int = 10_000_000, rescue_every: int = 0) -> Explored:
+        """Visit every state, `most` at most; the first violation ends it, with one of the shortest ways there.
+
+        Args:
+            rescue_every: after so many roots that differ, see whether a worker that comes alone ends the run.
+        """
         start = self.start()
         came_from: dict[State, tuple[State, str] | None] = {start: None}
         ahead = deque([start])
-        steps = ends = finished = 0
+        roots: set[Root] = set()
+        steps = ends = finished = rescued = 0
         violation: str | None = None
         trace: tuple[str, ...] = ()
         while ahead and violation is None and len(came_from) < most:
             state = ahead.popleft()
             is_end = True
+            is_new = rescue_every and state.root not in roots
             try:
+                if is_new:
+                    roots.add(state.root)
+                    if len(roots) % rescue_every == 0:
+                        self._rescue(state.root)
+                        rescued += 1
                 for label, following in self.steps(state):
                     is_end = False
                     steps += 1
@@ -150,6 +168,7 @@ class Explorer:
             is_complete=not ahead and violation is None,
             ends=ends,
             finished=finished,
+            rescued=rescued,
             violation=violation,
             trace=trace,
         )
@@ -175,12 +194,30 @@ class Explorer:
         if state.budget.wishes:
             yield self._wish(state)
 
+    def _rescue(self, root: Root) -> None:
+        """All workers are gone for good, and a new one comes alone. Raises _Broken where it does not end the run."""
+        worker = Looking(worker="z001", lives=NEW_LIVES)
+        state = State(
+            root=root.aged(root.fresh(), root.tick),
+            procs=(Proc(self.minds.at(worker).node, (), 0),),
+            budget=Budget(0, 0, 0, 0),
+            taken=Taken(),
+            begun=frozenset(),
+        )
+        for _ in range(MOST_STEPS_ALONE):
+            following = next(self.steps(state), None)
+            if following is None:
+                break
+            state = following[1]
+        if not is_over(state.root):
+            raise _Broken("the run is starved: it is neither done nor given up", "all die, z001 is started")
+
     def _wish(self, state: State) -> tuple[str, State]:
         number = len(self.scenario.wishes) - state.budget.wishes
         what = self.scenario.wishes[number]
         kind, _, rest = what.partition(" ")
         details = {"fresh": rest == "fresh", "code_sha256": None} if kind == "retry" else {}
-        content = _wish(kind, number + 1, details)
+        content = wish_bytes(kind, number + 1, details)
         root = state.root.with_new(
             wish_file(RUN, WishKind(kind), f"w{number + 1}"), content, f"wish {number}"
         )
@@ -218,7 +255,9 @@ class Explorer:
             else:
                 sound = not is_manifest(path) or owner_on(root) == attempt_of_path(path)
                 for ties in (False, True) if budget.ties and _may_tie(root, path) else (False,):
-                    made = root.with_new(path, op.content, op.sha256, is_sound=sound, ties=ties)
+                    made = root.with_new(
+                        path, op.content, op.sha256, op.properties, is_sound=sound, ties=ties
+                    )
                     left = budget._replace(ties=budget.ties - 1) if ties else budget
                     said = f"creates {path}" + (" at the same tick" if ties else "")
                     yield said, Answer("info", (made.things[path],)), made, left
@@ -228,7 +267,7 @@ class Explorer:
             if path not in root.things:
                 yield f"replaces {path}: nothing", MISSING, root, budget
             else:
-                made = root.with_content(path, op.content, op.sha256)
+                made = root.with_content(path, op.content, op.sha256, op.properties)
                 yield f"replaces {path}", Answer("info", (made.things[path],)), made, budget
                 if budget.lost:
                     yield f"replaces {path}, answer lost", LOST, made, less
@@ -333,7 +372,7 @@ def _listing(root: Root, node: Node, folder: str, missing: tuple[str, ...]) -> A
     return Answer("list", tuple(sorted(shown, key=lambda thing: thing.path)))
 
 
-def _wish(kind: str, number: int, details: Mapping[str, object]) -> bytes:
+def wish_bytes(kind: str, number: int, details: Mapping[str, object]) -> bytes:
     wish = Wish(
         run_id=RUN, kind=WishKind(kind), wish_id=f"w{number}", wished_at=EPOCH, by="a person", details=details
     )

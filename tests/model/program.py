@@ -7,6 +7,7 @@ two workers which came to the same by different ways are the same.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +41,14 @@ RUN = "digits-0123456789ab"
 LEASE_S = 60.0
 
 
+class Wait(enum.Enum):
+    """Where more time passes than the listing lag is long."""
+
+    NEVER = "never"
+    TRAINING = "training"  #: before each commit
+    SWEEPING = "sweeping"  #: between the last commit and what retention makes of it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What there is to do."""
@@ -49,7 +58,7 @@ class Job:
     fails_after: int | None = None  #: so many commits
     max_errors: int = 1
     beats: bool = False  #: is there a heartbeat after each commit
-    is_slow: bool = True  #: does training take longer than the listing lag from one snapshot to the next
+    wait: Wait = Wait.TRAINING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +90,7 @@ class Surroundings:
     snapshots: Snapshots
     stale: Callable[[RunEvidence], frozenset[AttemptKey]]
     note: Callable[[str, str], None]  #: tells the observer; no part of the protocol
-    train: Callable[[], None]  #: from one snapshot to the next
+    train: Callable[[Callable[[], None]], None]  #: for as long as it takes; may beat meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,16 +297,22 @@ def _train(phase: Training, here: Surroundings) -> Phase:
     store.made_at = None
     retention._condemned_s = dict.fromkeys(phase.condemned, here.clock.monotonic())
     retention._committed_s = dict.fromkeys(committer.committed, here.clock.monotonic())
-    if job.is_slow:
-        here.train()
     header = headers[phase.done]
+
+    def beat() -> None:
+        here.note("beat", str(key))
+        watch.look()
+        keeper.beat(step=header.step)
+
     try:
+        if job.wait is Wait.TRAINING:
+            here.train(beat)
         committer.commit(folder / f"step-{header.step}", header, files=folder / "files")
+        if job.wait is Wait.SWEEPING and header.step == job.commits:
+            here.train(beat)
         retention.apply(claims=watch.claims, resume_after=phase.resume_after)
         if job.beats:
-            here.note("beat", str(key))
-            watch.look()
-            keeper.beat(step=header.step, committed_step=header.step)
+            beat()
     except LostOwnership:
         here.note("lost", str(key))
         return again

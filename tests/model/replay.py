@@ -8,7 +8,7 @@ with an answer once is remembered, so that each sequence of answers is run once 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from driverun.storage.base import FolderNews, ObjectInfo
 from driverun.storage.news import news_by_comparing
 from driverun.storage.retrying import RetryingStore
 from tests.model.program import Job, Over, Phase, Snapshots, Surroundings, go_on
-from tests.model.root import EPOCH, Thing, info_of
+from tests.model.root import EPOCH, Properties, Thing, info_of
 
 LAG_S = 10.0
 TRAINING_S = 300.0  #: from one snapshot to the next: longer than any lease
@@ -38,6 +38,7 @@ class Op:
     path: str = ""
     content: bytes = b""
     sha256: str = ""
+    properties: Properties = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def thing_aside(op: Op) -> Thing:
         modified=0,
         content=op.content,
         sha256=op.sha256,
+        properties=None,
         is_fresh=True,
         is_sound=True,
     )
@@ -131,8 +133,8 @@ class _Clock:
             else:
                 self._answers.to(Op(name="sleep" if seconds == LAG_S else "nap"))
 
-    def train(self) -> None:
-        """From one snapshot to the next."""
+    def train(self, beat: Callable[[], None]) -> None:
+        """Longer than the lag. Heartbeats are explored by themselves: one that finds nothing changes nothing."""
         self.sleep(TRAINING_S)
 
 
@@ -142,8 +144,9 @@ class _Store:
     listing_lag_s = LAG_S
     location = "model"
 
-    def __init__(self, answers: _Answers) -> None:
+    def __init__(self, answers: _Answers, *, keeps_properties: bool) -> None:
         self._answers = answers
+        self._keeps_properties = keeps_properties
 
     def now(self) -> datetime:
         raise NotImplementedError("no decision but that about a lease asks for the store's time")
@@ -151,12 +154,12 @@ class _Store:
     def create(
         self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        return self._changed("create", path, content)
+        return self._changed("create", path, content, properties)
 
     def replace(
         self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        return self._changed("replace", path, content)
+        return self._changed("replace", path, content, properties)
 
     def read(self, path: str) -> bytes:
         return self._found(self._answers.to(Op(name="read", path=path)), path).content
@@ -175,15 +178,26 @@ class _Store:
     def news(self, folder: str, since: object = None) -> FolderNews:
         return news_by_comparing(self.list(folder), since)
 
+    def news(self, folder: str, since: object = None) -> FolderNews:
+        return news_by_comparing(self.list(folder), since)
+
     def delete(self, path: str) -> None:
         self._found(self._answers.to(Op(name="delete", path=path)), path)
 
     def ensure_folder(self, path: str) -> None:
         """Folders are nothing but the beginnings of names."""
 
-    def _changed(self, name: str, path: str, content: bytes | Path) -> ObjectInfo:
+    def _changed(
+        self, name: str, path: str, content: bytes | Path, properties: Mapping[str, str] | None
+    ) -> ObjectInfo:
         whole = content if isinstance(content, bytes) else content.read_bytes()
-        op = Op(name=name, path=path, content=whole, sha256=hashlib.sha256(whole).hexdigest())
+        op = Op(
+            name=name,
+            path=path,
+            content=whole,
+            sha256=hashlib.sha256(whole).hexdigest(),
+            properties=tuple(sorted((properties or {}).items())) if self._keeps_properties else None,
+        )
         return info_of(self._found(self._answers.to(op), path).things[0])
 
     def _found(self, answer: Answer, path: str) -> Answer:
@@ -218,7 +232,15 @@ class Came(NamedTuple):
 class Minds:
     """All points that workers have come to so far; equal ones are one."""
 
-    def __init__(self, snapshots: Snapshots, job: Job, skews: Mapping[str, timedelta]) -> None:
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        job: Job,
+        skews: Mapping[str, timedelta],
+        *,
+        keeps_properties: bool = True,
+    ) -> None:
+        self._keeps_properties = keeps_properties
         self._snapshots = snapshots
         self._job = job
         self._skews = skews
@@ -246,7 +268,8 @@ class Minds:
         answers = _Answers(given)
         skew = self._skews.get(phase.worker[:1], timedelta())
         clock = _Clock(answers, skew)
-        store = RetryingStore(_Store(answers), clock=_Clock(None, skew), random=Random(0), budget_s=600.0)
+        inner = _Store(answers, keeps_properties=self._keeps_properties)
+        store = RetryingStore(inner, clock=_Clock(None, skew), random=Random(0), budget_s=600.0)
         here = Surroundings(
             store=store,
             clock=clock,

@@ -1,6 +1,6 @@
 """The root as a value: what lies on it, what a listing may still miss, and what each operation makes of it.
 
-Times are ticks. All that is created or written between two claims (or wishes) has the same tick, and each claim
+Times are ticks of a millisecond. All that is created or written between two claims (or wishes) has the same tick, and each claim
 a tick of its own, unless a tie is asked for: the rules ask for nothing but the order of those, and fewer times
 are fewer states. Whether an object is older than the listing lag is a flag of its own.
 """
@@ -15,6 +15,7 @@ from functools import cache
 from driverun.runs.layout import EntryKind, parse_ledger_name
 from driverun.storage.base import ObjectInfo
 
+Properties = tuple[tuple[str, str], ...] | None  #: None: this store keeps none
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -28,6 +29,7 @@ class Thing:
     content: bytes
     sha256: str
     is_fresh: bool  #: younger than the listing lag: a listing may miss it
+    properties: Properties
     is_sound: bool  #: of a claim, a manifest: did its attempt own the run when it appeared?
 
 
@@ -45,11 +47,7 @@ def is_order(path: str) -> bool:
 
 @cache
 def time_of(tick: int) -> datetime:
-    return EPOCH + timedelta(seconds=tick)
-
-
-def tick_of(at: datetime) -> int:
-    return round((at - EPOCH).total_seconds())
+    return EPOCH + timedelta(milliseconds=tick)
 
 
 class Root:
@@ -104,7 +102,14 @@ class Root:
         return self.tick + 1 if self.last_was_order and not ties else self.tick
 
     def with_new(
-        self, path: str, content: bytes, sha256: str, *, is_sound: bool = True, ties: bool = False
+        self,
+        path: str,
+        content: bytes,
+        sha256: str,
+        properties: Properties = None,
+        *,
+        is_sound: bool = True,
+        ties: bool = False,
     ) -> Root:
         tick = self.next_tick(path, ties=ties)
         thing = Thing(
@@ -113,6 +118,7 @@ class Root:
             modified=tick,
             content=content,
             sha256=sha256,
+            properties=properties,
             is_fresh=True,
             is_sound=is_sound,
         )
@@ -122,9 +128,11 @@ class Root:
         """With an object whose time nobody looks at."""
         return Root({**self.things, thing.path: thing}, self.tick, self.last_was_order, self.settled)
 
-    def with_content(self, path: str, content: bytes, sha256: str) -> Root:
+    def with_content(self, path: str, content: bytes, sha256: str, properties: Properties = None) -> Root:
         tick = self.next_tick(path)
-        thing = replace(self.things[path], modified=tick, content=content, sha256=sha256)
+        thing = replace(
+            self.things[path], modified=tick, content=content, sha256=sha256, properties=properties
+        )
         return Root({**self.things, path: thing}, tick, False, self.settled)
 
     def without(self, path: str) -> Root:
@@ -153,5 +161,5 @@ def info_of(thing: Thing) -> ObjectInfo:
         created_at=time_of(thing.created),
         modified_at=time_of(thing.modified),
         sha256=thing.sha256,
-        properties={},
+        properties=dict(thing.properties) if thing.properties is not None else None,
     )
