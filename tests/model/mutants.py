@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -194,7 +194,50 @@ BLIND = Mutant(
     original=claim.require_owner,
     replacement=_never_lost,
     scenario=SHORT,
+    says="after it was superseded",
 )
+
+
+def _by_the_machine(self: Any, claim: ClaimEvidence) -> Any:
+    return replace(_look(self, claim), seen_at=self._clock.now())
+
+
+def _after_the_read(self: Any, claim: ClaimEvidence) -> Any:
+    look = _look(self, claim)
+    return replace(look, seen_at=self._store.now(), seen_s=self._clock.monotonic())
+
+
+def _half_a_lease(claim: ClaimEvidence) -> float:
+    return _lease_of(claim) / 4
+
+
+_look, _lease_of = lease.LeaseWatch._look, lease.lease_s_of
+
+
+def in_time() -> tuple[Mutant, ...]:
+    """Mutants that only show where time passes."""
+    too_soon = "after a sign of life"
+    return (
+        Mutant(
+            name="a lease is judged by the machine's clock",
+            original=(lease.LeaseWatch, "_look"),
+            replacement=_by_the_machine,
+            says=f"{too_soon}|starved",
+        ),
+        Mutant(
+            name="a lease is judged by the time after a pause",
+            original=(lease.LeaseWatch, "_look"),
+            replacement=_after_the_read,
+            says=too_soon,
+        ),
+        Mutant(
+            name="a lease is over before a heartbeat is due",
+            original=lease.lease_s_of,
+            replacement=_half_a_lease,
+            says=too_soon,
+        ),
+    )
+
 
 #: Modules whose names a mutant replaces have to be loaded first.
 LOADED = (lease, watching)

@@ -178,9 +178,6 @@ class _Store:
     def news(self, folder: str, since: object = None) -> FolderNews:
         return news_by_comparing(self.list(folder), since)
 
-    def news(self, folder: str, since: object = None) -> FolderNews:
-        return news_by_comparing(self.list(folder), since)
-
     def delete(self, path: str) -> None:
         self._found(self._answers.to(Op(name="delete", path=path)), path)
 

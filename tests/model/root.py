@@ -1,8 +1,8 @@
 """The root as a value: what lies on it, what a listing may still miss, and what each operation makes of it.
 
-Times are ticks of a millisecond. All that is created or written between two claims (or wishes) has the same tick, and each claim
-a tick of its own, unless a tie is asked for: the rules ask for nothing but the order of those, and fewer times
-are fewer states. Whether an object is older than the listing lag is a flag of its own.
+Times are ticks of a millisecond. All that is created or written between two claims (or wishes) has the same tick, and
+each claim a tick of its own, unless a tie is asked for: the rules ask for nothing but the order of those, and fewer
+times are fewer states. Whether an object is older than the listing lag is a flag of its own.
 """
 
 from __future__ import annotations

@@ -9,17 +9,17 @@ ONE, TWO, THREE = Job(commits=1), Job(commits=2), Job(commits=3)
 
 #: Two workers, with at least so many states.
 SCENARIOS: tuple[tuple[Scenario, int], ...] = (
-    (Scenario(name="three commits, old ones deleted", job=THREE), 1),
-    (Scenario(name="commits faster than the listing lag", job=Job(commits=2, wait=Wait.NEVER)), 1),
-    (Scenario(name="a pause before old ones are deleted", job=Job(commits=3, wait=Wait.SWEEPING)), 1),
-    (Scenario(name="no properties: records are read", job=TWO, keeps_properties=False), 1),
-    (Scenario(name="heartbeats", job=Job(commits=2, beats=True)), 1),
-    (Scenario(name="a lost answer", job=TWO, lost=1), 1),
-    (Scenario(name="three things at the tick of another", job=TWO, ties=3), 1),
-    (Scenario(name="one comes back", job=ONE, lives=(2, 1)), 1),
-    (Scenario(name="cancel", job=ONE, wishes=("cancel",)), 1),
-    (Scenario(name="retry --fresh", job=ONE, wishes=("retry fresh",)), 1),
-    (Scenario(name="an error, then retry", job=Job(commits=1, fails_after=1), wishes=("retry",)), 1),
+    (Scenario(name="three commits, old ones deleted", job=THREE), 13000),
+    (Scenario(name="commits faster than the listing lag", job=Job(commits=2, wait=Wait.NEVER)), 5500),
+    (Scenario(name="a pause before old ones are deleted", job=Job(commits=3, wait=Wait.SWEEPING)), 9000),
+    (Scenario(name="no properties: records are read", job=TWO, keeps_properties=False), 6000),
+    (Scenario(name="heartbeats", job=Job(commits=2, beats=True)), 11000),
+    (Scenario(name="a lost answer", job=TWO, lost=1), 24000),
+    (Scenario(name="three things at the tick of another", job=TWO, ties=3), 8000),
+    (Scenario(name="one comes back", job=ONE, lives=(2, 1)), 26000),
+    (Scenario(name="cancel", job=ONE, wishes=("cancel",)), 24000),
+    (Scenario(name="retry --fresh", job=ONE, wishes=("retry fresh",)), 36000),
+    (Scenario(name="an error, then retry", job=Job(commits=1, fails_after=1), wishes=("retry",)), 12000),
 )
 
 #: For those who have time: `python -m tests.model`.

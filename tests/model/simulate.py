@@ -46,6 +46,7 @@ T = TypeVar("T")
 HEARTBEAT_S = 15.0
 LATENCY_S = 0.4  #: of an operation at most, on each of its ways
 LIVES = 40
+MOST_COMMITS = 6
 GIVEN_UP_S = 24 * 3600.0
 
 
@@ -86,6 +87,19 @@ class Story:
         return text if self.violation is None else "\n".join([text, *self.log, f"  => {self.violation}"])
 
 
+def tell(seed: int, snapshots: Snapshots) -> Story:
+    """The story of a seed, which says how many workers there are, too, and what the weather is like."""
+    random = Random(f"{seed}")
+    weather = Weather(
+        lag_s=random.choice((0.0, 2.0, 10.0, 30.0)),
+        crash_rate=random.choice((0.0, 0.004, 0.01)),
+        wishes=random.choice((0, 0, 1)),
+    )
+    job = Job(commits=random.randint(2, MOST_COMMITS), keep=random.randint(1, 2))
+    workers = random.choice((3, 4, 8, 16, 32))
+    return Simulation(snapshots, seed=seed, workers=workers, job=job, weather=weather).run()
+
+
 class _Crashed(BaseException):
     """The machine is gone."""
 
@@ -103,11 +117,13 @@ class Simulation:
         self.root = Root({}, 0, False, 0)
         self.taken = Taken()
         self.begun: frozenset[AttemptKey] = frozenset()
-        self.computing: dict[AttemptKey, list[tuple[float, float]]] = {}  # when, held up by then
+        self.computing: dict[AttemptKey, float] = {}  # when it was seen to last
+        self.workers: dict[str, _Worker] = {}
         self._views: dict[frozenset[object], Views] = {}
         self._queue: list[tuple[float, int, _Worker]] = []
         self._order = 0
         self._made = 0
+        self._wished = 0
         self._main = threading.Semaphore(0)
         run = RunFile(run_id=RUN, name="digits", code_sha256="0" * 64, computed={})
         self.put(run_file(RUN), run.to_bytes())
@@ -120,26 +136,36 @@ class Simulation:
         """Let everything happen until no worker is left."""
         for _ in range(self.story.workers):
             self._start(self.random.choice((0.0, self.random.uniform(0, 5), self.random.uniform(0, 600))))
-        while self._queue and self.story.violation is None:
-            self.now_s, _, worker = heapq.heappop(self._queue)
-            while self._wishes_s and self._wishes_s[0] <= self.now_s:
-                number = self.story.operations + 1
-                at_s = self._wishes_s.pop(0)
-                self.say(f"a person asks to retry --fresh, {at_s:.1f}")
-                self.put(
-                    wish_file(RUN, WishKind.RETRY, f"w{number}"), wish_bytes("retry", number, {"fresh": True})
-                )
-            if self.now_s > GIVEN_UP_S:
-                self.broken("the run is starved: it is not over after a day")
-                break
-            worker.go_on()
-            self._main.acquire()
-        for _, _, worker in self._queue:
+        self._hand_to(self._next())
+        self._main.acquire()
+        for worker in self.workers.values():
             worker.kill()
         if self.story.violation is None:
             self._judge()
         self.story.took_s = self.now_s
         return self.story
+
+    def _next(self) -> _Worker | None:
+        """Whose turn it is, at the time that it is then; None if the story is at its end."""
+        if not self._queue or self.story.violation is not None:
+            return None
+        self.now_s, _, worker = heapq.heappop(self._queue)
+        while self._wishes_s and self._wishes_s[0] <= self.now_s:
+            self._wishes_s.pop(0)
+            self._wished += 1
+            self.say("a person asks to retry --fresh")
+            content = wish_bytes("retry", self._wished, {"fresh": True})
+            self.put(wish_file(RUN, WishKind.RETRY, f"w{self._wished}"), content)
+        if self.now_s > GIVEN_UP_S:
+            self.broken("the run is starved: it is not over after a day")
+            return None
+        return worker
+
+    def _hand_to(self, worker: _Worker | None) -> None:
+        if worker is None:
+            self._main.release()
+        else:
+            worker.go_on()
 
     # What workers call, one at a time.
 
@@ -147,15 +173,17 @@ class Simulation:
         """Come back `seconds` later."""
         self._order += 1
         heapq.heappush(self._queue, (self.now_s + max(0.0, seconds), self._order, worker))
-        self._main.release()
-        worker.wait_for_turn()
+        following = self._next()
+        if following is not worker:
+            self._hand_to(following)
+            worker.wait_for_turn()
 
     def ended(self, *, crashed: bool) -> None:
         """A worker's thread is at its end."""
         if crashed:
             self.story.crashes += 1
             self._start(self.random.uniform(1, 100))
-        self._main.release()
+        self._hand_to(self._next())
 
     def say(self, text: str) -> None:
         self.story.log.append(f"  {self.now_s:9.2f} {text}")
@@ -192,7 +220,7 @@ class Simulation:
         if kind == "beat":
             _, number, name = about.rsplit(".", 2)
             key = AttemptKey(run_id=RUN, number=int(number), worker=name)
-            self.computing.setdefault(key, []).append((self.now_s, worker.held_s))
+            self.computing[key] = self.now_s
 
     def _check(self, before: Root) -> None:
         old = [
@@ -208,6 +236,7 @@ class Simulation:
     def _start(self, in_s: float) -> None:
         self._made += 1
         worker = _Worker(self, f"{'abcdefgh'[self._made % 8]}{self._made:03d}")
+        self.workers[worker.name] = worker
         self._order += 1
         heapq.heappush(self._queue, (self.now_s + in_s, self._order, worker))
 
@@ -216,17 +245,14 @@ class Simulation:
         if not is_over(self.root):
             self.broken("the run is starved: all workers left, and it is not over")
         claims = [thing for thing in self.root.ledger if entry_kind(thing.path) is EntryKind.CLAIM]
-        for key, moments in self.computing.items():
+        for key, last_s in self.computing.items():
             later = [
                 thing.created / 1000 for thing in claims if int(thing.path.rsplit(".", 4)[1]) > key.number
             ]
-            if not later or moments[-1][0] <= min(later):
+            if not later or last_s <= (since_s := min(later)):
                 continue
-            since_s = min(later)
-            overlap_s = moments[-1][0] - since_s
-            held_s = moments[-1][1] - max(
-                held for at, held in moments if at <= since_s or held == moments[0][1]
-            )
+            overlap_s = last_s - since_s
+            held_s = self.workers[key.worker].held_between(since_s, last_s)
             self.story.overlaps += 1
             self.story.longest_overlap_s = max(self.story.longest_overlap_s, overlap_s)
             bound_s = self.weather.lag_s + HEARTBEAT_S + held_s + 0.1
@@ -241,7 +267,7 @@ class _Worker:
 
     def __init__(self, sim: Simulation, name: str) -> None:
         self.name = name
-        self.held_s = 0.0  #: for how long it was paused, or waited for an answer
+        self._held: list[tuple[float, float]] = []  # when it was paused, or waited for an answer
         self._sim = sim
         self._asleep_s = 0.0
         self._skew = timedelta(hours=sim.random.uniform(-1, 1) * sim.weather.skew_h)
@@ -267,6 +293,13 @@ class _Worker:
         self._turn.acquire()
         if self._is_killed:
             raise _Crashed
+
+    def is_held(self, seconds: float) -> None:
+        self._held.append((self._sim.now_s, self._sim.now_s + seconds))
+
+    def held_between(self, start_s: float, end_s: float) -> float:
+        """For how long it was paused, or cut off from the root, in that time."""
+        return sum(max(0.0, min(end, end_s) - max(start, start_s)) for start, end in self._held)
 
     def _work(self) -> None:
         crashed = False
@@ -347,7 +380,7 @@ class _Worker:
             self._sim.say(f"{self.name} stands still for {pause_s:.0f} s")
             away_s += pause_s
             self._asleep_s += pause_s * random.choice((0, 1))
-        self.held_s += away_s
+        self.is_held(away_s)
         self._sim.yield_to_others(self, away_s)
         if random.random() < weather.crash_rate / 2:
             raise _Crashed
@@ -366,7 +399,7 @@ class _CutOff:
         return self._worker.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        self._worker.held_s += seconds
+        self._worker.is_held(seconds)
         self._worker.sleep(seconds)
 
 
