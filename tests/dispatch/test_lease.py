@@ -272,7 +272,7 @@ def test_a_look_at_many_asks_only_about_those_that_are_quiet(
 def test_a_pause_between_the_read_and_the_time_makes_nobody_dead(
     store: MemoryStore, clock: FakeClock, key: AttemptKey, keeper: RecordKeeper
 ) -> None:
-    """Found by simulating pauses: the watcher slept with the answer in its hand, and took its own sleep for the other's."""
+    """Found by simulating pauses: the watcher slept with the answer in its hand, and took its sleep for the other's."""
     pause_s = 0.0
 
     def stand_still(operation: Operation) -> None:

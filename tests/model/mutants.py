@@ -202,13 +202,8 @@ def _by_the_machine(self: Any, claim: ClaimEvidence) -> Any:
     return replace(_look(self, claim), seen_at=self._clock.now())
 
 
-def _after_the_read(self: Any, claim: ClaimEvidence) -> Any:
-    look = _look(self, claim)
-    return replace(look, seen_at=self._store.now(), seen_s=self._clock.monotonic())
-
-
-def _half_a_lease(claim: ClaimEvidence) -> float:
-    return _lease_of(claim) / 4
+def _a_quarter(claim: ClaimEvidence, *, listing_lag_s: float) -> float:
+    return _lease_of(claim, listing_lag_s=listing_lag_s) / 4
 
 
 _look, _lease_of = lease.LeaseWatch._look, lease.lease_s_of
@@ -225,15 +220,9 @@ def in_time() -> tuple[Mutant, ...]:
             says=f"{too_soon}|starved",
         ),
         Mutant(
-            name="a lease is judged by the time after a pause",
-            original=(lease.LeaseWatch, "_look"),
-            replacement=_after_the_read,
-            says=too_soon,
-        ),
-        Mutant(
             name="a lease is over before a heartbeat is due",
             original=lease.lease_s_of,
-            replacement=_half_a_lease,
+            replacement=_a_quarter,
             says=too_soon,
         ),
     )

@@ -23,6 +23,7 @@ from driverun.clock import Clock
 from driverun.dispatch import claim as claiming
 from driverun.dispatch import results as making_sure
 from driverun.dispatch.heartbeat import RecordKeeper
+from driverun.dispatch.lease import may_be_stale
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.takeover import state_before
 from driverun.errors import LostOwnership, ObjectNotFound
@@ -30,6 +31,7 @@ from driverun.execution.ownership import OwnershipWatch
 from driverun.execution.passing import PassingStore
 from driverun.runs.evidence import ClaimEvidence, RunEvidence
 from driverun.runs.layout import AttemptKey
+from driverun.runs.ownership import owner_of
 from driverun.runs.record import AttemptState, ProcessId, Record, ResultsRef
 from driverun.runs.state import RunState, derive_state
 from driverun.spool.snapshot import SnapshotHeader
@@ -89,6 +91,7 @@ class Surroundings:
     job: Job
     snapshots: Snapshots
     stale: Callable[[RunEvidence], frozenset[AttemptKey]]
+    is_stale: Callable[[ClaimEvidence], bool]  #: by one more look
     note: Callable[[str, str], None]  #: tells the observer; no part of the protocol
     train: Callable[[Callable[[], None]], None]  #: for as long as it takes; may beat meanwhile
 
@@ -183,6 +186,9 @@ def _look(phase: Looking, here: Surroundings) -> Phase:
         return Over(worker=phase.worker, why=f"sees {derived.state.value}")
     if not derived.state.is_claimable:
         return phase
+    owner = owner_of(evidence.claims)
+    if owner is not None and may_be_stale(owner) and not here.is_stale(owner):
+        return phase  # it has moved since it was found to stand still
     process = process_of(phase.worker)
     won = claiming.claim_run(here.store, RUN, evidence, phase.worker, process, here.clock)
     if won is None:

@@ -19,9 +19,8 @@ from typing import TypeVar
 
 from driverun.dispatch.lease import LeaseWatch, last_sign_of_life
 from driverun.errors import ObjectExists, ObjectNotFound, StoreError, TransientStoreError
-from driverun.runs.evidence import RunEvidence
+from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import AttemptKey, EntryKind, WishKind, attempt_of_path, run_file, wish_file
-from driverun.runs.ownership import owner_of
 from driverun.runs.record import RunFile
 from driverun.storage.base import FolderNews, ObjectInfo
 from driverun.storage.news import news_by_comparing
@@ -322,22 +321,22 @@ class _Worker:
         store = RetryingStore(_Line(sim, self), clock=_CutOff(self), random=Random(1), budget_s=120.0)
         watch = LeaseWatch(store, self, probe=lambda process: None)
 
-        def stale(evidence: RunEvidence) -> frozenset[AttemptKey]:
-            found = watch.stale_among([evidence])
-            owner = owner_of(evidence.claims)
-            for key in found:
-                assert owner is not None
-                age_s = self.ages.get(key.record_file, sim.now_s - _seconds(last_sign_of_life(owner)))
-                if age_s + 4 * LATENCY_S < LEASE_S:
-                    raise Violation(f"{self.name} takes {key} for dead {age_s:.1f} s after a sign of life")
-            return found
+        def is_stale(claim: ClaimEvidence) -> bool:
+            if not watch.is_stale(claim):
+                return False
+            since_s = sim.now_s - _seconds(last_sign_of_life(claim))
+            age_s = self.ages.get(claim.key.record_file, since_s)
+            if age_s + 4 * LATENCY_S < LEASE_S:
+                raise Violation(f"{self.name} takes {claim.key} for dead {age_s:.1f} s after a sign of life")
+            return True
 
         here = Surroundings(
             store=store,
             clock=self,
             job=sim.job,
             snapshots=sim.snapshots,
-            stale=stale,
+            stale=lambda evidence: watch.stale_among([evidence]),
+            is_stale=is_stale,
             note=lambda kind, about: sim.note(kind, about, self),
             train=self._train,
         )
