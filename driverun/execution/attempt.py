@@ -680,7 +680,7 @@ class Attempt:
 
     def _publish(self, folders: AttemptFolders) -> Outcome:
         self._doing = "publishing results"
-        withheld = self._withhold(folders)
+        withheld = self._unless_abandoned(lambda: self._withhold(folders))
         self._flush_texts()
         collected = self._persist(
             lambda: collect_results(

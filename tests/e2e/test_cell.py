@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from driverun.testing.colab import ColabStandIn
+from driverun.testing.colab import ColabStandIn, Secret
 from driverun.testing.drive_audit import untidiness
 from driverun.testing.drive_emulator import Fault
 from tests.e2e.cells import Press, pressed
 from tests.e2e.drives import ROOT, Drive, small_script
 from tests.e2e.runtimes import REPOSITORY, runtime
+from tests.e2e.searching import found_below
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*utcnow:DeprecationWarning"
@@ -135,6 +136,28 @@ def test_a_runtime_without_gpu_says_what_waits_and_what_to_do(
     assert "usage limits" in text
     assert "tick allow_cpu" in text
     assert [drive.status(run_id)["state"] for run_id in (anyhow, picky)] == ["QUEUED", "QUEUED"]
+
+
+def test_secrets_come_from_colab_and_one_that_is_not_granted_is_told(
+    tmp_path: Path, drive: Drive, colab: ColabStandIn
+) -> None:
+    value = "hf_from-the-page-of-Colab"
+    colab.secrets = {"OPEN": Secret(value=value), "SHUT": Secret(value=value, granted=False)}
+    drive.driverun("init")
+    runs = []
+    for name in ("OPEN", "SHUT"):
+        job = tmp_path / name
+        job.mkdir()
+        (job / "train.py").write_text("import os\nprint('it is', os.environ['TOKEN'])\n")
+        (job / "job.yaml").write_text(f"entrypoint: train.py\nsecrets: [{{name: {name}, as: TOKEN}}]\n")
+        runs.append(drive.driverun("submit", str(job)).strip())
+    with pressed(colab, tmp_path / "vm", drive.environment, root=ROOT, allow_cpu=True) as cell:
+        text = cell.end()
+    assert [drive.status(run_id)["state"] for run_id in runs] == ["SUCCEEDED", "QUEUED"], text
+    assert f"left: {runs[1]}: the secret SHUT is kept in Colab, but this notebook may not have it" in text
+    assert "it is ***" in drive.driverun("logs", runs[0])
+    assert value not in text
+    assert found_below(tmp_path / "drive", value) == []
 
 
 def test_a_declined_consent_is_told(tmp_path: Path, drive: Drive, colab: ColabStandIn) -> None:
