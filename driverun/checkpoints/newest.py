@@ -17,7 +17,7 @@ from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import CHECKPOINT_NAME, AttemptKey
 from driverun.runs.state import manifest_counts
 from driverun.spool.snapshot import SnapshotKind
-from driverun.storage.base import ObjectInfo, ObjectStore, people_of
+from driverun.storage.base import ObjectInfo, ObjectStore, people_of, read_believed
 
 T = TypeVar("T")
 
@@ -96,14 +96,17 @@ def find_checkpoints(
     return sorted(found, key=lambda info: (info.order, info.path), reverse=True)
 
 
-def load_manifest(store: ObjectStore, path: str) -> StoredManifest:
+def load_manifest(store: ObjectStore, path: str, *, is_for_use: bool = False) -> StoredManifest:
     """The manifest at `path`.
+
+    Args:
+        is_for_use: its files are to come beside a job's code, so whoever wrote it has to be trusted.
 
     Raises:
         ObjectNotFound: nothing is there.
         IntegrityError: it is damaged, of a newer format, or belongs elsewhere.
     """
-    content = store.read(path)
+    content = read_believed(store, path) if is_for_use else store.read(path)
     try:
         stored = StoredManifest.from_bytes(content)
     except IntegrityError as exc:
@@ -136,7 +139,7 @@ def walk_back(
                 continue
             refused.add(info.path)
             try:
-                return take(info, load_manifest(store, info.path))
+                return take(info, load_manifest(store, info.path, is_for_use=True))
             except ObjectNotFound as exc:
                 skipped(f"passed over {info.path}: {exc}")
                 break

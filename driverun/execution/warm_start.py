@@ -143,7 +143,9 @@ def bring_state(
         if info.kind is not SnapshotKind.CHECKPOINT:
             continue
         try:
-            restored = restore(store, load_manifest(store, info.path), into=into, cache=cache)
+            restored = restore(
+                store, load_manifest(store, info.path, is_for_use=True), into=into, cache=cache
+            )
         except (IntegrityError, ObjectNotFound) as exc:
             say(f"passed over {info.path}: {exc}")
             continue

@@ -6,13 +6,14 @@ created whole and once; only an attempt's own record is ever replaced. Names are
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from driverun.errors import UnsafePath
+from driverun.errors import IntegrityError, UnsafePath
 
 MOST_PATIENCE_S = 30.0
 TICK_S = 0.05  #: longer than a tick of any store's clock, in which two objects may get the same time
@@ -208,6 +209,29 @@ class KnowsPeople(Protocol):
 def people_of(store: object) -> People | None:
     """Whose word counts on this root; None: everybody's who can write to it, because the store tells nobody apart."""
     return store.people() if isinstance(store, KnowsPeople) else None
+
+
+def read_believed(store: ObjectStore, path: str) -> bytes:
+    """The content of `path`, if it was written by somebody whose word counts on this root.
+
+    For what brings files beside code, or code itself. Where the store tells of authors, that is one request more:
+    a listing may be older than the content.
+
+    Raises:
+        ObjectNotFound: nothing is there.
+        IntegrityError: somebody else wrote it, or it changes as it is read.
+    """
+    people, content = people_of(store), store.read(path)
+    if people is None:
+        return content
+    found = store.stat(path)
+    if not people.believes(found.author):
+        raise IntegrityError(
+            f"cannot use {path}: {found.author or 'somebody whom the root does not name'} wrote it, who is not trusted"
+        )
+    if found.size_bytes != len(content) or found.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise IntegrityError(f"cannot use {path}: it changed as it was read. Try again.")
+    return content
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from typing import Any
 
 from driverun.errors import IntegrityError, ObjectNotFound
 from driverun.runs.layout import env_folder
-from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of
+from driverun.storage.base import ObjectInfo, ObjectStore, People, people_of, read_believed
 from driverun.transfer.checksums import sha256_of
 from driverun.transfer.put import put
 from driverun.transfer.walk import storable_path
@@ -108,7 +108,7 @@ def kept_packages(store: ObjectStore, key: str) -> Iterator[KeptPackages]:
     locks = [info for info in store.list(env_folder(key)) if _is_lock(info) and _counts(info, people)]
     for info in sorted(locks, key=lambda info: (info.created_at, info.path), reverse=True):
         try:
-            yield KeptPackages.from_bytes(store.read(info.path))
+            yield KeptPackages.from_bytes(read_believed(store, info.path))
         except (IntegrityError, ObjectNotFound):
             continue
 

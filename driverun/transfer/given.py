@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driverun.clock import Clock
-from driverun.storage.base import ObjectStore
+from driverun.storage.base import ObjectStore, read_believed
 from driverun.transfer.fetch import fetch_results
 from driverun.transfer.progress import OnProgress
-from driverun.transfer.results import read_results_manifest
+from driverun.transfer.results import MANIFEST_NAME, read_results_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,9 @@ def bring_given(
     Raises:
         ObjectNotFound: somebody has removed them.
         UsageError: other files lie where they should land.
-        IntegrityError: they are damaged.
+        IntegrityError: they are damaged, or somebody put them there who is not trusted.
     """
+    read_believed(store, f"{given.folder}/{MANIFEST_NAME}")  # the files are verified by it
     fetch_results(store, given.folder, data_folder / given.target, on_progress, clock=clock)
     files = read_results_manifest(store, given.folder).files
     return {f"{given.target}/{file.path}": file.sha256 for file in files}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from driverun.dispatch.ledger import Ledger
-from driverun.errors import UsageError
+from driverun.errors import IntegrityError, UsageError
 from driverun.execution.client import Client
 from driverun.execution.intake import job_on_root, submit_job
 from driverun.execution.secrets import Answer, Secrets
@@ -22,7 +22,7 @@ from driverun.runs.layout import WishKind, code_file, run_file, wish_file
 from driverun.runs.record import RunFile, Wish
 from driverun.runs.state import RunState, WaitingFor
 from driverun.spool.folder import SpoolFolder
-from driverun.storage.base import ObjectStore, people_of
+from driverun.storage.base import ObjectStore, people_of, read_believed
 from driverun.storage.drive.opening import ENDPOINT_VARIABLE, TOKEN_VARIABLE, DriveOpening
 from driverun.storage.locate import DriveFolderAddress
 from driverun.testing.clock import FakeClock
@@ -364,6 +364,9 @@ def test_a_checkpoint_that_a_stranger_made_is_not_taken_up(shared: Shared) -> No
         shared.stranger.replace(path, shared.store.read(path))
     assert shared.client.run(run_id).checkpoints == ()
     assert before
+    assert read_believed(shared.stranger, checkpoints[0]), "to himself it is"
+    with pytest.raises(IntegrityError, match="who is not trusted"):
+        read_believed(shared.store, checkpoints[0])
 
 
 def test_a_strangers_submission_hides_no_job_of_the_owner(shared: Shared) -> None:
