@@ -16,7 +16,7 @@ from driverun.dispatch.trust import judged
 from driverun.errors import IntegrityError, ObjectNotFound
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.heads import read_head
-from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, WishKind, parse_ledger_name
+from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, parse_ledger_name
 from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
 from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 
@@ -313,9 +313,6 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
         created_at=first[0].created_at if first is not None else None,
         claims=tuple(claims),
         wishes=tuple(wishes),
-        is_cut=any(
-            entry.is_cut and isinstance(entry.value, Wish) and entry.value.kind is WishKind.SUBMIT
-            for entry in entries.values()
-        ),
+        is_cut=any(entry.is_cut for entry in entries.values()),
         author=min(described, key=_age)[0].author if described else None,
     )

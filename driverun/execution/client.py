@@ -42,6 +42,7 @@ from driverun.report.compare import Compared, Comparison, compare
 from driverun.report.curves import Curves, read_curves
 from driverun.report.diff import Difference, first_difference
 from driverun.report.final_state import FinalState, OutputFile, final_state_of
+from driverun.report.overview import Overview, overview_of, worth_showing
 from driverun.report.page import Report, report_html
 from driverun.report.summary import RunSummary, summarize
 from driverun.runs.evidence import RunEvidence
@@ -201,12 +202,18 @@ class Client:
 
     def runs(self) -> list[RunSummary]:
         """Every run, oldest first, without its checkpoints."""
+        return list(self.overview().runs)
+
+    def overview(self, *, most: int | None = None) -> Overview:
+        """The runs, oldest first, without their checkpoints; of more than `most` those that matter most."""
         self._ledger.refresh()
         now = self._store.now()
         self._sources = KnownSources(self._store)  # many runs want the same
-        runs = self._ledger.runs.values()
-        found = [self._summary(evidence, details=False, now=now) for evidence in runs]
-        return sorted(found, key=lambda run: (run.created_at is None, run.created_at, run.run_id))
+        runs = self._ledger.runs
+        derived = {run_id: self._derive(evidence, now=now) for run_id, evidence in runs.items()}
+        shown = worth_showing(runs, derived, most=most)
+        summaries = [self._summary(runs[run_id], details=False, derived=derived[run_id]) for run_id in shown]
+        return overview_of(summaries, derived)
 
     def run(self, run: str) -> RunSummary:
         """One run with everything. `run` is its id, or so much of its beginning that it is the only one."""
@@ -299,8 +306,8 @@ class Client:
             return first
         return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=evidence.max_errors)
 
-    def _summary(self, evidence: RunEvidence, *, details: bool, now: datetime | None = None) -> RunSummary:
-        derived = self._derive(evidence, now=now)
+    def _summary(self, evidence: RunEvidence, *, details: bool, derived: Derived | None = None) -> RunSummary:
+        derived = derived if derived is not None else self._derive(evidence)
         # Of ten thousand runs few may be taken up, and nobody asks what the others lack.
         spec = self._spec(evidence) if derived.state.is_claimable else None
         lack = self._lack(evidence, derived, spec) if spec is not None else None
@@ -586,3 +593,6 @@ class Client:
 
 class _Look(Discovery):
     """A look at jobs that makes no runs: none is ever at rest for long enough."""
+
+    def _loaded(self, name: str) -> Job:
+        return job_on_root(self._store, name, with_code=False)

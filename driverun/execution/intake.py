@@ -95,8 +95,11 @@ def local_job(path: Path) -> Job:
     return Job(name=name, spec=spec, text=text, files=files, local=folder, job_file=job_file, only=only)
 
 
-def job_on_root(store: ObjectStore, name: str) -> Job:
+def job_on_root(store: ObjectStore, name: str, *, with_code: bool = True) -> Job:
     """The job `jobs/<name>` of the root: a folder, or a lone `jobs/<name>.yaml`.
+
+    Args:
+        with_code: whether it is to be run; to see what is wrong with it, few of its files have to be read.
 
     Raises:
         SpecError: it is faulty; all faults at once.
@@ -110,7 +113,9 @@ def job_on_root(store: ObjectStore, name: str) -> Job:
         text = store.read(path)
     spec = parse_job(text, file=path, default_name=name)
     only = None if job_file == JOB_FILE else _code_of_lone(spec)
-    files = read_job_on_root(store, folder, only=only)
+    files = read_job_on_root(
+        store, folder, only=only, wants=lambda path: with_code or path.endswith(".ipynb")
+    )
     _check(spec, name, path, files, text)
     return Job(
         name=name,
@@ -120,7 +125,7 @@ def job_on_root(store: ObjectStore, name: str) -> Job:
         local=None,
         job_file=job_file,
         only=only,
-        authors=_authors(store, files, path, text) if people_of(store) is not None else (),
+        authors=_authors(store, files, path, text) if with_code and people_of(store) is not None else (),
     )
 
 
@@ -629,9 +634,12 @@ class Discovery:
             self._schedules.made(name, DueRun(run_id=made[-1], due=due, tag=rules.tag))
         return made
 
+    def _loaded(self, name: str) -> Job:
+        return job_on_root(self._store, name)
+
     def _parsed(self, name: str) -> Job | None:
         try:
-            job = job_on_root(self._store, name)
+            job = self._loaded(name)
             self._refuse_never(job)
         except SpecError as exc:
             faults = exc.faults

@@ -68,7 +68,7 @@ class RunEvidence:
     created_at: datetime | None = None  #: of the run file, or of the first submission
     claims: tuple[ClaimEvidence, ...] = ()  #: in any order
     wishes: tuple[WishEvidence, ...] = ()  #: in any order
-    is_cut: bool = False  #: a submission is known by its head alone, which had no room for all of its spec
+    is_cut: bool = False  #: a file of it is known by its head alone, which had no room for all
     author: str | None = None  #: of the run's own file, where there is one: who changed it last
     unapproved: Unapproved | None = None  #: what keeps the run from being taken up
     unapproved_retry: Unapproved | None = None  #: of a retry that does not count yet

@@ -38,7 +38,7 @@ _IN_SPEC = frozenset(
         *("requirements", "repeat"),
     }
 )
-_SHARED = ("code_sha256", "job", "job_sha256", "sweep")  #: many runs say the same
+LONGEST_SHARED = 80  #: characters, so digests are among them
 _KEPT = (
     "absent",
     "code_sha256",
@@ -161,12 +161,24 @@ def read_head(name: LedgerName, properties: Mapping[str, str] | None, size_bytes
     try:
         parts = [first[3:], *(properties[f"h{number}"] for number in range(1, int(first[1:3])))]
         packed = base64.b64decode("".join(parts), validate=True)
-        size, is_cut, fields = json.loads(zlib.decompressobj(zdict=_TYPICAL).decompress(packed))
+        text = zlib.decompressobj(zdict=_TYPICAL).decompress(packed).decode()
+        size, is_cut, fields = _DECODER.decode(text)
         if size != size_bytes:
             return None  # somebody changed the content, and it alone
         return Head(value=_value(name, fields), is_cut=bool(is_cut))
     except (KeyError, ValueError, TypeError, binascii.Error, zlib.error, IntegrityError):
         return None
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping whose names, and texts that others may have as well, are in memory once for all heads."""
+    return {
+        sys.intern(name): sys.intern(one) if type(one) is str and len(one) < LONGEST_SHARED else one
+        for name, one in pairs
+    }
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_shared)
 
 
 def _value(name: LedgerName, fields: dict[str, Any]) -> Claim | Record | Wish:
@@ -186,9 +198,6 @@ def _wish(name: LedgerName, fields: dict[str, Any]) -> Wish:
     wished_at = datetime.fromisoformat(fields["wished_at"])
     if version > SCHEMA_VERSION or not isinstance(details, dict) or wished_at.tzinfo is None:
         raise ValueError("it is no wish, or one of a newer format")
-    for each in _SHARED:
-        if isinstance(text := details.get(each), str):
-            details[each] = sys.intern(text)
     own = details.get("spec")
     if isinstance(own, dict):
         details["spec"] = _Spec(own)

@@ -7,7 +7,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,8 +107,17 @@ def read_job_folder(folder: Path, *, only: Collection[str] | None = None) -> Job
     return JobFiles(files={path: JobFile.of(place.read_bytes()) for path, place in found})
 
 
-def read_job_on_root(store: ObjectStore, folder: str, *, only: Collection[str] | None = None) -> JobFiles:
+def read_job_on_root(
+    store: ObjectStore,
+    folder: str,
+    *,
+    only: Collection[str] | None = None,
+    wants: Callable[[str], bool] = lambda _: True,
+) -> JobFiles:
     """Return the code of the job in `folder` of the root, as `read_job_folder` does.
+
+    Args:
+        wants: which files are read; the others are there, and empty.
 
     Raises:
         ObjectNotFound: a file was removed meanwhile.
@@ -127,7 +136,10 @@ def read_job_on_root(store: ObjectStore, folder: str, *, only: Collection[str] |
                 continue
         seen = found
     _refuse_too_much(folder, [(path, info.size_bytes) for path, info in found.items()])
-    return JobFiles(files={path: _read_verified(store, info) for path, info in found.items()}, seen=seen)
+    read = {
+        path: _read_verified(store, info) if wants(path) else JobFile.of(b"") for path, info in found.items()
+    }
+    return JobFiles(files=read, seen=seen)
 
 
 def pack_code(files: JobFiles) -> bytes:

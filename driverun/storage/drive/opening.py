@@ -124,32 +124,33 @@ class DriveOpening:
             ) from exc
 
     def _folder_at(self, names: Sequence[str], *, make: bool) -> RemoteFile:
-        folder = self._client.get(MY_DRIVE)
+        folder, above = None, MY_DRIVE
         # One that was made a moment ago may not be in the listing yet.
         left_s = self._listing_lag_s if make else unseen_for_s(self._listing_lag_s)
         for number, name in enumerate(names):
-            found = self._below(folder, name)
+            found = self._below(above, name)
             while found is None and left_s > 0:
                 pause_s = min(left_s, LOOK_S)
                 self._clock.sleep(pause_s)
                 left_s -= pause_s
-                found = self._below(folder, name)
+                found = self._below(above, name)
             if found is not None:
                 folder = found
             elif make:
-                folder = self._made(folder.file_id, name)
+                folder = self._made(above, name)
             else:
                 raise RootNotFound(
                     f"cannot open {self._address}: My Drive has no folder {'/'.join(names[: number + 1])}. "
                     f"Make a root there: driverun init {self._address}"
                 )
-        return folder
+            above = folder.file_id
+        return folder if folder is not None else self._client.get(MY_DRIVE)
 
-    def _below(self, folder: RemoteFile, name: str) -> RemoteFile | None:
+    def _below(self, folder_id: str, name: str) -> RemoteFile | None:
         """The oldest folder of that name, written exactly so or in another Unicode form."""
         alike = [
             each
-            for each in self._client.children([folder.file_id], folders_only=True)
+            for each in self._client.children([folder_id], folders_only=True)
             if name_key(each.title) == name_key(name)
         ]
         alike = [each for each in alike if each.title == name] or alike
