@@ -72,7 +72,10 @@ def files_of_many_runs(
 
 
 def put_into_drive(state: State, files: Iterable[RootFile], *, account: str, root: str) -> None:
-    """Put the files into the folder `root` of the account's My Drive, as if they had been there for long."""
+    """Put the files into the folder `root` of the account's My Drive, as if they had been there for long.
+
+    Folders that are there are used, and files that are there stay.
+    """
     permission = Permission(id=state.permission_id(account), type="user", role="owner", value=account)
     folders: dict[str, str] = {}
     top = state.root_of(account).id
@@ -92,16 +95,22 @@ def put_into_drive(state: State, files: Iterable[RootFile], *, account: str, roo
         )
         return state.put_file(replace(made, **more))  # type: ignore[arg-type]
 
+    def there(parent: str, title: str) -> str | None:
+        inside = state.current.children.get(parent, ())
+        return next((each for each in inside if state.current.files[each].title == title), None)
+
     def folder(path: str, at: datetime) -> str:
         if path not in folders:
             above, _, name = path.rpartition("/")
-            parent = folder(above, at) if above else (top if path == root else folders[root])
-            folders[path] = record(name, parent, FOLDER, at).id
+            parent = folder(above, at) if above else top
+            folders[path] = there(parent, name) or record(name, parent, FOLDER, at).id
         return folders[path]
 
     with state.writing():
         for file in files:
             place, _, title = f"{root}/{file.path}".rpartition("/")
+            if file.path == ROOT_FILE and there(folder(place, file.created_at), title):
+                continue
             incoming = state.blobs.receive()
             incoming.write(file.content)
             sums = incoming.finish()
