@@ -47,7 +47,7 @@ bench: $(READY)
 	@test -f 'benchmarks/$(BENCH).py' || { \
 	    echo 'make bench BENCH=<name>, where <name> is one of:' >&2; \
 	    ls benchmarks 2>/dev/null | sed -n 's/\.py$$//p' >&2; exit 2; }
-	$(PYTHON_IN) benchmarks/$(BENCH).py $(ARGS)
+	$(PYTHON_IN) -P benchmarks/$(BENCH).py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist demo-root

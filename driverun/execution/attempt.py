@@ -54,6 +54,7 @@ from driverun.execution.warm_start import Origin, bring_state, bring_weights, wh
 from driverun.execution.withholding import Withholding, notes_of
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
+from driverun.report.curves import REPORTED
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile, Wish
 from driverun.runs.retries import MEMORY, worked_s
 from driverun.runs.state import Derived
@@ -187,7 +188,12 @@ class Attempt:
             TransientStoreError: the root stayed out of reach; the record stands still, and the run goes on elsewhere.
         """
         self._keeper.create()
-        beating = self._context.tasks.every(self._context.settings.heartbeat_s, self._beat, name="heartbeat")
+        beating = self._context.tasks.every(
+            self._context.settings.heartbeat_s,
+            self._beat,
+            name="heartbeat",
+            at_once=False,  # the record has just been created, and each write has to wait for its turn
+        )
         try:
             outcome = self._until_over()
         except Abandoned:
@@ -256,6 +262,7 @@ class Attempt:
     # The walk of one run.
 
     def _until_over(self) -> Outcome:
+        self._watch.look()
         earlier = self._earlier_results()
         if earlier is not None:
             return earlier
@@ -869,7 +876,8 @@ class Attempt:
         for event in events.read():
             event = event.masked(self._masker)
             self._told.take(event)
-            self._metrics.append(event.line + "\n")
+            if event.kind.value in REPORTED:
+                self._metrics.append(event.line + "\n")
             if self._committing is not None and self._told.buffers is not None:
                 self._committing.snapshot_taken(Path(self._told.buffers))
             if self._committing is not None and self._told.fits_ended:

@@ -31,8 +31,8 @@ class Task(Protocol):
 class Tasks(Protocol):
     """Does things beside."""
 
-    def every(self, seconds: float, act: Callable[[], None], *, name: str) -> Task:
-        """Call `act` at once and then each time `seconds` have passed since it returned."""
+    def every(self, seconds: float, act: Callable[[], None], *, name: str, at_once: bool = True) -> Task:
+        """Call `act` at once, or after so many `seconds`, and then each time they have passed since it returned."""
 
     def wait_for(self, act: Callable[[], T], *, unless: Callable[[], bool]) -> T:
         """What `act` gives. It may be called from another thread.
@@ -48,8 +48,8 @@ class Tasks(Protocol):
 class ThreadTasks:
     """Each task has a thread, so that a slow upload holds up no heartbeat."""
 
-    def every(self, seconds: float, act: Callable[[], None], *, name: str) -> Task:
-        return _ThreadTask(seconds, act, name)
+    def every(self, seconds: float, act: Callable[[], None], *, name: str, at_once: bool = True) -> Task:
+        return _ThreadTask(seconds, act, name, at_once=at_once)
 
     def wait_for(self, act: Callable[[], T], *, unless: Callable[[], bool]) -> T:
         ended = threading.Event()
@@ -80,9 +80,10 @@ class ThreadTasks:
 
 
 class _ThreadTask:
-    def __init__(self, seconds: float, act: Callable[[], None], name: str) -> None:
+    def __init__(self, seconds: float, act: Callable[[], None], name: str, *, at_once: bool) -> None:
         self._seconds = seconds
         self._act = act
+        self._at_once = at_once
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"driverun-{name}", daemon=True)
         self._thread.start()
@@ -94,6 +95,8 @@ class _ThreadTask:
                 self._thread.join(LOOK_S)
 
     def _work(self) -> None:
+        if not self._at_once:
+            self._stopped.wait(self._seconds)
         while not self._stopped.is_set():
             self._act()
             self._stopped.wait(self._seconds)
@@ -106,9 +109,9 @@ class TurnTasks:
         self._clock = clock
         self._tasks: list[_TurnTask] = []
 
-    def every(self, seconds: float, act: Callable[[], None], *, name: str) -> Task:
+    def every(self, seconds: float, act: Callable[[], None], *, name: str, at_once: bool = True) -> Task:
         del name
-        task = _TurnTask(seconds, act, self._clock)
+        task = _TurnTask(seconds, act, self._clock, at_once=at_once)
         self._tasks.append(task)
         return task
 
@@ -123,11 +126,11 @@ class TurnTasks:
 
 
 class _TurnTask:
-    def __init__(self, seconds: float, act: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, seconds: float, act: Callable[[], None], clock: Clock, *, at_once: bool) -> None:
         self._seconds = seconds
         self._act = act
         self._clock = clock
-        self._due_s = clock.monotonic()
+        self._due_s = clock.monotonic() + (0.0 if at_once else seconds)
         self._stopped = False
 
     def turn(self) -> None:

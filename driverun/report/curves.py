@@ -13,6 +13,7 @@ from typing import Any
 # they outlive the trainer that wrote them.
 _EPOCH_ENDED, _PROGRESS, _FIT_BEGUN = "epoch_ended", "progress", "fit_begun"
 _RESUMED, _FIT_ENDED, _EVALUATED = "resumed", "fit_ended", "evaluated"
+REPORTED = frozenset((_EPOCH_ENDED, _PROGRESS, _FIT_BEGUN, _RESUMED, _FIT_ENDED, _EVALUATED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
