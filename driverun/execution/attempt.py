@@ -805,7 +805,7 @@ class Attempt:
         if self._is_abandoned():
             return
         try:
-            with on_behalf_of(f"heartbeat {beat} of {key.number}.{key.worker}"):
+            with on_behalf_of(f"heartbeat {beat} of {key}"):
                 self._watch.look()
                 self._take_new_limits()
                 self._keeper.beat(**{**self._changes(), "reason": self._doing})

@@ -163,8 +163,7 @@ class SnapshotCommitter:
         return committed
 
     def _name(self, header: SnapshotHeader) -> str:
-        key = self._committer.key
-        return f"{header.step}-{header.fits_finished} of {key.number}.{key.worker}"
+        return f"{header.step}-{header.fits_finished} of {self._committer.key}"
 
     def _committed(self, committed: Committed) -> None:
         self.newest = committed
