@@ -77,7 +77,9 @@ class Timetable:
         fault = schedules.fault(job.spec.name, rules, file=job.file_on_root, text=job.text)
         if fault is not None:
             raise SpecError([fault])
-        place_on_root(self._store, job)  # first: who sees the old schedule after the new one notes it once more
+        place_on_root(
+            self._store, job
+        )  # first: who sees the old schedule after the new one notes it once more
         schedules.note(job.spec.name, rules)
         self._ledger.refresh()
         return self._summary(job, schedules)

@@ -269,3 +269,17 @@ def test_a_script_can_ask_when_it_was_due(tmp_path: Path) -> None:
     world.worker(start=start).work(Mode.UNTIL_EMPTY)
     assert run_of(asked[0]).due == day(1)
     assert [run.state for run in world.client.runs()] == [RunState.SUCCEEDED]
+
+
+def test_a_due_time_is_seen_of_a_run_whose_spec_is_too_large_for_a_listing(root: Root) -> None:
+    large = {f"param-{number}": str(number**50) for number in range(300)}
+    root.write("jobs/large/train.py", "print(1)\n")
+    spec = {"entrypoint": "train.py", "params": large, "schedule": {"cron": "0 3 * * *"}}
+    root.write("jobs/large/job.yaml", json.dumps(spec))
+    root.clock.advance(seconds=60.0)
+    root.worker().look()
+    root.to(day(1))
+    assert len(root.worker().look()) == 1
+    root.clock.advance(seconds=60.0)
+    assert root.worker().look() == []
+    assert root.dues("large") == [day(1)]

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from driverun.cli.main import EXIT_UNREACHABLE, EXIT_USAGE, main
 from driverun.errors import TransientStoreError
 from driverun.execution.context import Stop
+from driverun.execution.intake import local_job
 from driverun.execution.worker import Mode
-from driverun.launchers.colab_cli_queue import QueueLook
+from driverun.launchers.colab_cli_queue import QueueLook, RootQueue
 from driverun.launchers.tick import Result, no_launch, told
 from driverun.runs.layout import AttemptKey
 from tests.execution.world import Plan, World
@@ -113,3 +114,20 @@ def test_a_root_out_of_reach_and_bad_usage_have_codes_of_their_own(
     code, said = call()
     assert code == EXIT_UNREACHABLE
     assert "tick: the root is out of reach: cannot list ledger: no route to host" in said
+
+
+def test_what_is_due_calls_for_a_vm(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    folder = tmp_path / "nightly"
+    folder.mkdir()
+    (folder / "train.py").write_text("print(1)")
+    (folder / "job.yaml").write_text('{"entrypoint": "train.py", "schedule": {"cron": "0 3 * * *"}}')
+    world.client.schedule(local_job(folder))
+    queue = RootQueue(world.client, clock=world.clock, quiet_s=5.0, by="cron@here")
+    assert queue.settle() == {}
+    assert no_launch(queue.look()) == "nothing is due"
+    world.clock.advance(seconds=3 * 3600.0)
+    assert queue.settle() == {}
+    look = queue.look()
+    assert len(look.claimable) == 1
+    assert no_launch(look) is None

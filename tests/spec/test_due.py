@@ -126,3 +126,10 @@ def test_until_is_the_last_day_or_moment_in_its_zone() -> None:
     assert newest_due(moment, after=NEW_YEAR, by=NEW_YEAR + 900 * DAY) == at(4)
     assert next_due(moment, after=at(4)) is None
     assert rules(until="2026-01-04T04:00+01:00").until_at == at(4)
+
+
+def test_a_machine_without_time_zones_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driverun.spec.schedule.zoneinfo.available_timezones", set)
+    with pytest.raises(ValueError, match="pip install tzdata, or write UTC"):
+        rules(timezone="Nowhere/At_All")
+    assert rules(timezone="UTC").zone is UTC
