@@ -357,6 +357,10 @@ class Client:
         if spec.min_memory_bytes:
             text = f"wants {format_size(spec.min_memory_bytes)} of main memory. Start a worker where there is as much"
             return Lack(waiting_for=WaitingFor.MEMORY, text=text)
+        if spec.secrets:
+            names = ", ".join(secret.name for secret in spec.secrets)
+            text = f"wants the secrets {names}. Start a worker that has them; one that has not says where to put them"
+            return Lack(waiting_for=WaitingFor.SECRET, text=text)
         return None
 
     def _missing_data(self, spec: JobSpec) -> list[str]:

@@ -143,7 +143,7 @@ def test_no_secret_is_on_the_root_or_on_a_screen(place: Place, tmp_path: Path) -
     place.work(expect=0)
 
     found = json.loads(place.driverun("status", run_id, "--json"))
-    assert found["state"] == "SUCCEEDED"
+    assert (found["state"], found["waiting_for"]) == ("SUCCEEDED", None)
     log = place.driverun("logs", run_id)
     for line in ("value ***", "[driverun] outputs/plain.txt is not published: it holds the secret HF_TOKEN"):
         assert line in log, log
@@ -202,4 +202,6 @@ def test_a_secret_that_is_not_there_holds_up_nobody_else(tmp_path: Path) -> None
     assert f"{run_id} waits: the secret HF_TOKEN has a value of 5 characters" in said, said
     assert "DRIVERUN_SECRET_HF_TOKEN in the worker's environment" in said
     assert json.loads(place.driverun("status", other, "--json"))["state"] == "SUCCEEDED"
-    assert json.loads(place.driverun("status", run_id, "--json"))["state"] == "QUEUED"
+    waits = json.loads(place.driverun("status", run_id, "--json"))
+    assert (waits["state"], waits["waiting_for"]) == ("QUEUED", "secret")
+    assert "wants the secrets HF_TOKEN, deploy" in waits["reason"]
