@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +23,7 @@ from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.record import AttemptState, Record, RunFile, worst
 from driverun.runs.state import Derived, RunState
 from driverun.spec.model import EntrypointKind, JobSpec
+from driverun.spec.paths import storable_name
 from driverun.spool.outputs import OutputRule, executed_notebook, outputs_sha256, sha256_of
 from driverun.storage.base import ObjectStore
 from driverun.transfer.segments import read_segments
@@ -96,7 +99,12 @@ def collect_results(
 
 def results_of(spec: JobSpec, folders: AttemptFolders) -> dict[str, Path]:
     """What the script wrote and the models of its fits, by path in the results."""
-    outputs = {f"{OUTPUTS}{path}": file for path, file in outputs_of(spec, folders).items()}
+    outputs: dict[str, Path] = {}
+    for path, file in outputs_of(spec, folders).items():
+        name = storable_name(path)
+        if name != path and ((folders.work / name).exists() or f"{OUTPUTS}{name}" in outputs):
+            name += "-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        outputs[f"{OUTPUTS}{name}"] = file
     return {**outputs, **{file.name: file for file in sorted(folders.spool.models.iterdir())}}
 
 

@@ -552,14 +552,18 @@ def _pack(folder: Path, login: LoginFile) -> _Luggage:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """How workers there are to keep time: as we do, since we judge them by it."""
+    """How workers there are to keep time: as we do, since we judge them by it. They trust whom we trust."""
     found = {
         "DRIVERUN_HEARTBEAT": settings.heartbeat_s,
         "DRIVERUN_LEASE": settings.lease_s,
         "DRIVERUN_QUIET": settings.quiet_s,
         "DRIVERUN_LISTING_LAG": settings.listing_lag_s,
     }
-    return {name: f"{value:g}s" for name, value in found.items() if value is not None}
+    trusted = {"DRIVERUN_TRUSTED_AUTHORS": ",".join(sorted(settings.trusted_authors))}
+    return {
+        **(trusted if settings.trusted_authors else {}),
+        **{name: f"{value:g}s" for name, value in found.items() if value is not None},
+    }
 
 
 def _short(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -61,6 +63,27 @@ def path_faults(paths: Iterable[str]) -> Iterator[str]:
 def same_file_key(path: str) -> str:
     """Equal for paths that are one file where capitals, or ways to write accents, make no difference."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def storable_name(path: str) -> str:
+    """`path` as a root can hold it, where a script has called a file what it likes.
+
+    Backslashes, control characters and what is not Unicode are written as %5C; what grows too long by that is cut.
+    """
+    return "/".join(_storable_part(part) for part in path.split("/"))
+
+
+def _storable_part(part: str) -> str:
+    escaped = "".join(
+        f"%{ord(char) & 0xFF:02X}"
+        if char == "\\" or ord(char) < 32 or ord(char) == 127 or "\ud800" <= char <= "\udfff"
+        else char
+        for char in part
+    )
+    if len(escaped.encode()) <= _MAX_PART_BYTES:
+        return escaped
+    head = escaped.encode()[: _MAX_PART_BYTES - 13].decode(errors="ignore")
+    return f"{head}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:12]}"
 
 
 def relative_path(text: str) -> str:

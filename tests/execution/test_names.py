@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import unicodedata
 from pathlib import Path
 
 import pytest
 
+from driverun.execution.trainer import Exit
 from driverun.runs.state import RunState
 from driverun.storage.base import ObjectStore
 from driverun.storage.local import LocalStore
-from tests.execution.world import Plan, World
+from tests.execution.world import Plan, ScriptedTrainer, World
 
 E_ACUTE, E_AND_ACUTE = "\u00e9", "e\u0301"
 OVERRIDE = "\u202e"  #: what comes after it is read from right to left: gpj.py becomes yp.jpg
@@ -130,6 +133,38 @@ def test_a_job_file_that_names_such_a_place_is_faulty(world: World, written: str
     [invalid] = world.client.invalid_jobs()
     assert words in str(invalid.faults[0])
     assert {run.name: run.state for run in world.client.runs()} == {"good": RunState.SUCCEEDED}
+
+
+def test_what_a_script_calls_its_files_costs_it_no_result(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        "back\\slash": "back%5Cslash",
+        "tab\t, line\n": "tab%09, line%0A",
+        os.fsdecode(b"bad\xff"): "bad%FF",
+        "n" * 255: "n" * 255,
+        "\\" * 100 + "x" * 100: "%5C" * 80
+        + "%5-"
+        + hashlib.sha256(b"\\" * 100 + b"x" * 100).hexdigest()[:12],
+        "a%5Cb": "a%5Cb",
+        "a\\b": "a%5Cb-" + hashlib.sha256(b"a\\b").hexdigest()[:12],
+        "-rf": "-rf",
+        f"x{OVERRIDE}": f"x{OVERRIDE}",
+        "\N{ROCKET}": "\N{ROCKET}",
+    }
+    end = ScriptedTrainer._end
+
+    def writing(trainer: ScriptedTrainer) -> Exit:
+        for number, name in enumerate(names):
+            (trainer._work / name).write_text(str(number))
+        return end(trainer)
+
+    monkeypatch.setattr(ScriptedTrainer, "_end", writing)
+    run_id = world.job()
+    world.work()
+    results = world.results(run_id)
+    for number, name in enumerate(names.values()):
+        assert results[f"outputs/{name}"] == str(number).encode()
 
 
 def test_params_may_be_called_anything(world: World) -> None:
