@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -55,6 +55,7 @@ from driverun.execution.withholding import Withholding, notes_of
 from driverun.execution.workdir import AttemptFolders
 from driverun.purpose import on_behalf_of
 from driverun.report.curves import REPORTED
+from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.record import AttemptState, Failure, Record, ResultsRef, RunFile, Wish
 from driverun.runs.retries import MEMORY, worked_s
 from driverun.runs.state import Derived
@@ -64,6 +65,7 @@ from driverun.spool.boards import Progress, ProgressBoard
 from driverun.spool.events import EventReader
 from driverun.spool.masking import Masker
 from driverun.spool.request import TrainingRequest
+from driverun.spool.snapshot import SnapshotKind
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.code import unpack_code
 from driverun.transfer.given import GivenResults, bring_given
@@ -392,7 +394,15 @@ class Attempt:
                     )
                 )
         self._doing = "looking for a checkpoint"
-        self._await_checkpoint()
+        resume_after = self._derived.resume_after
+        said = [view.committed_step or 0 for view in self._derived.attempts if view.key.number > resume_after]
+        self._await_checkpoint(
+            self._key.run_id,
+            self._watch.claims,
+            resume_after,
+            wanted=max(said, default=0),
+            kinds=SnapshotKind,
+        )
         restored = restore_newest(
             self._store,
             self._key.run_id,
@@ -419,11 +429,20 @@ class Attempt:
         if origin is None:
             return self._request(folders, code_files, data_sha256, None)
         self._doing = f"bringing the {origin.what.value} of {origin.run_id}"
-        if origin.what is StartFrom.WEIGHTS:
+        is_state = origin.what is StartFrom.STATE
+        kinds = {SnapshotKind.CHECKPOINT} if is_state else set(SnapshotKind)
+        self._await_checkpoint(
+            origin.run_id, origin.claims, origin.resume_after, wanted=origin.step, kinds=kinds
+        )
+        if not is_state:
             step = bring_weights(self._store, origin, into=folders.spool, cache=folders.scratch, say=say)
             self._began_with = origin.told(step)
             request = self._request(folders, code_files, data_sha256, None)
-            return replace(request, weights_of=origin.run_id)
+            notes = request.notes
+            if step < origin.step:
+                late = f"of step {origin.step} no checkpoint is there"
+                notes = (*notes, f"the weights of {origin.run_id} are those of its step {step}: {late}")
+            return replace(request, weights_of=origin.run_id, notes=notes)
         found = bring_state(self._store, origin, into=folders.spool, cache=folders.scratch, say=say)
         if found is None:
             note = f"{origin.run_id} has left no state to go on from, so this run begins at step 0"
@@ -458,20 +477,24 @@ class Attempt:
         self._doing = f"bringing data: {progress}"
         tell(progress)
 
-    def _await_checkpoint(self) -> None:
-        """Wait until listings show as much as earlier attempts have said that they committed, if they lag.
+    def _await_checkpoint(
+        self,
+        run_id: str,
+        claims: Sequence[ClaimEvidence],
+        resume_after: int,
+        *,
+        wanted: int,
+        kinds: Iterable[SnapshotKind],
+    ) -> None:
+        """Wait until listings show a checkpoint of these kinds at step `wanted`, which a record tells of, if they lag.
 
         A while at most: who said so may have been superseded, and a person may have removed it.
         """
-        resume_after = self._derived.resume_after
-        said = [view.committed_step or 0 for view in self._derived.attempts if view.key.number > resume_after]
-        wanted = max(said, default=0)
+        kinds = frozenset(kinds)
         end_s = self._clock.monotonic() + unseen_for_s(self._store.listing_lag_s)
         while wanted > 0 and self._clock.monotonic() < end_s:
-            found = find_checkpoints(
-                self._store, self._key.run_id, claims=self._watch.claims, resume_after=resume_after
-            )
-            if any(info.step is not None and info.step >= wanted for info in found):
+            found = find_checkpoints(self._store, run_id, claims=claims, resume_after=resume_after)
+            if any(info.step is not None and info.step >= wanted for info in found if info.kind in kinds):
                 return
             self._patient.sleep(LOOK_AGAIN_S)
 

@@ -17,7 +17,7 @@ from driverun.errors import Fault, IntegrityError, JobError, ObjectNotFound, Spe
 from driverun.runs.evidence import ClaimEvidence, RunEvidence
 from driverun.runs.layout import RUN_ID
 from driverun.runs.record import Exactness, RunFile
-from driverun.runs.state import RunState, derive_state
+from driverun.runs.state import Derived, RunState, derive_state
 from driverun.spec.model import InitFrom, JobSpec, StartFrom
 from driverun.spool.folder import SpoolFolder
 from driverun.spool.snapshot import SnapshotKind
@@ -86,6 +86,7 @@ class Origin:
     claims: tuple[ClaimEvidence, ...]
     resume_after: int
     computed: Mapping[str, Any]
+    step: int  #: as its newest record tells: of its end where it has succeeded, else of its newest checkpoint
     state_sha256: str | None  #: None: it is not finished, or trained nothing
     approximate_for: tuple[str, ...]  #: why it is approximate itself
 
@@ -124,9 +125,16 @@ def origin_of(run_file: RunFile, ledger: Ledger) -> Origin | None:
         claims=evidence.claims,
         resume_after=derived.resume_after,
         computed=evidence.run_file.computed if evidence.run_file is not None else {},
+        step=_step_of(derived),
         state_sha256=derived.record.state_sha256 if derived.record is not None else None,
         approximate_for=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _step_of(derived: Derived) -> int:
+    if derived.state is RunState.SUCCEEDED:
+        return derived.record.step if derived.record is not None else 0
+    return max((view.committed_step or 0 for view in derived.attempts), default=0)
 
 
 def bring_state(

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,12 @@ from driverun.runs.record import Exactness
 from driverun.runs.state import RunState, WaitingFor
 from driverun.spool.folder import SpoolFolder
 from driverun.spool.request import TrainingRequest
-from driverun.spool.snapshot import mapped_tensors, read_header
+from driverun.spool.snapshot import FileEntry, SnapshotHeader, SnapshotKind, mapped_tensors, read_header
+from driverun.storage.base import ObjectInfo
+from driverun.testing.clock import FakeClock
+from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings
+from driverun.testing.faulty import FaultyStore, SimulatedDisconnect
+from tests.execution.drive_world import DriveWorld
 from tests.execution.watching import once_at, watched
 from tests.execution.world import Plan, ScriptedTrainer, World, value_after
 
@@ -231,3 +238,142 @@ def test_a_run_without_a_checkpoint_has_no_weights_to_give(world: World) -> None
     run = world.client.run(run_id)
     assert run.state is RunState.FAILED
     assert f"cannot start from the weights of {base}: it has no checkpoint" in run.reason
+
+
+# What is kept for it, and faults.
+
+
+class KeepsTheLast(ScriptedTrainer):
+    """Puts its state down after its last epoch as well, as a training process does, before the end of the fit."""
+
+    _is_last = False
+
+    def _header(self, kind: SnapshotKind, files: tuple[FileEntry, ...]) -> SnapshotHeader:
+        header = super()._header(kind, files)
+        return replace(header, epoch=1, step_in_epoch=0) if self._is_last else header
+
+    def _fit_end(self) -> None:
+        self._is_last = True
+        self._snapshot()
+        self._is_last = False
+        super()._fit_end()
+
+
+def keeping(world: World) -> Callable[..., Trainer]:
+    def start(spool: SpoolFolder, *, work: Path, **_: Any) -> Trainer:
+        return KeepsTheLast(world.plan, spool, work, world.executed)
+
+    return start
+
+
+def test_the_state_after_the_last_epoch_is_kept_beside_the_end_of_the_fit(world: World) -> None:
+    world.plan = Plan(steps=7)
+    base = world.job("base")
+    world.worker(start=keeping(world)).work(Mode.UNTIL_EMPTY)
+    run = world.client.run(base)
+    assert [checkpoint.step for checkpoint in run.checkpoints if checkpoint.step == 7] == [7, 7]
+    assert run.checkpoints[-1].new_bytes == 0, "its bytes are those of the fit's end"
+    world.plan = Plan()
+    run_id = world.job("more", init_from={"run": base, "what": "state"})
+    world.work()
+    more = world.client.run(run_id)
+    assert more.attempts[0].first_step == 7
+    assert more.state_sha256 == digest_after(12)
+    assert world.executed == list(range(1, 13))
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_wherever_the_other_run_or_this_one_crashed_the_end_is_the_same(tmp_path: Path, part: int) -> None:
+    counting = World(tmp_path)
+    base, run_id = submitted_both(counting)
+    store = FaultyStore(counting.store, crash_at=None)
+    counting.worker(store, start=growing(counting, base)).work(Mode.UNTIL_EMPTY)
+    total = len(store.operations)
+    for crash_at in range(20 + part, total, 4):
+        folder = tmp_path / f"crash-{crash_at}"
+        folder.mkdir()
+        world = World(folder)
+        base, run_id = submitted_both(world)
+        with suppress(SimulatedDisconnect):
+            crashing = FaultyStore(world.store, crash_at=crash_at)
+            world.worker(crashing, start=growing(world, base)).work(Mode.UNTIL_EMPTY)
+        world.power_cut()
+        world.worker(start=growing(world, base)).work(Mode.UNTIL_EMPTY)
+        run = world.client.run(run_id)
+        assert run.state is RunState.SUCCEEDED, (crash_at, world.said)
+        assert run.state_sha256 == digest_after(12), crash_at
+        assert run.exactness is Exactness.EXACT, (crash_at, run.exactness_reasons)
+
+
+def submitted_both(world: World) -> tuple[str, str]:
+    base = world.job("base")
+    return base, world.job("more", init_from={"run": base, "what": "state"})
+
+
+def growing(world: World, base: str) -> Callable[..., Trainer]:
+    """Six steps for the run that is continued, twelve for the one that continues it."""
+
+    def start(spool: SpoolFolder, *, work: Path, **_: Any) -> Trainer:
+        run_id = TrainingRequest.read(spool.request).run_id
+        return KeepsTheLast(Plan(steps=6 if run_id == base else 12), spool, work, world.executed)
+
+    return start
+
+
+class Late(FaultyStore):
+    """Does not list the ends of fits before a time has come."""
+
+    clock: FakeClock
+    until_s: float
+
+    @property
+    def listing_lag_s(self) -> float:
+        return 10.0
+
+    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
+        found = super().list(folder, recursive=recursive, prefix=prefix)
+        is_late = self.clock.monotonic() < self.until_s
+        return [info for info in found if not is_late or "/fit-" not in info.path]
+
+
+def test_weights_are_those_of_the_end_although_listings_lag(world: World) -> None:
+    base = finished(world)
+    run_id = world.job("more", init_from={"run": base, "what": "weights"})
+    store = Late(world.store)
+    store.clock, store.until_s = world.clock, world.clock.monotonic() + 25.0
+    found, start = seen_weights(world)
+    world.worker(store, start=start).work(Mode.UNTIL_EMPTY)
+    run = world.client.run(run_id)
+    assert found == [(base, 6, value_after(6))]
+    assert run.exactness is Exactness.EXACT
+
+
+def test_weights_of_an_earlier_step_are_told(world: World) -> None:
+    """Somebody removed the end of the fit."""
+    base = finished(world)
+    for info in world.store.list("runs", recursive=True):
+        if "/fit-" in info.path:
+            world.store.delete(info.path)
+    run_id = world.job("more", init_from={"run": base, "what": "weights"})
+    world.work()
+    run = world.client.run(run_id)
+    assert run.state is RunState.SUCCEEDED
+    assert run.exactness_reasons == (
+        f"the weights of {base} are those of its step 3: of step 6 no checkpoint is there",
+    )
+
+
+def test_it_works_on_drive(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with DriveEmulator(
+        tmp_path / "drive", clock=clock, settings=EmulatorSettings(latency_ms=2.0)
+    ) as emulator:
+        world = DriveWorld(tmp_path, clock=clock, emulator=emulator, root="lagging", lag_s=5.0)
+        world.plan = Plan(steps=6)
+        base = world.job("base")
+        run_id = world.job("more", init_from={"run": base, "what": "state"})
+        world.work()
+        run = world.client.run(run_id)
+    assert run.state is RunState.SUCCEEDED, world.said
+    assert run.attempts[0].first_step == 3
+    assert run.exactness is Exactness.EXACT, run.exactness_reasons
