@@ -34,6 +34,7 @@ WAITING_NAMES = {
     WaitingFor.APPROVAL: "somebody's approval of its code",
     WaitingFor.AFTER: "another run to succeed first",
     WaitingFor.SWEEP: "another run of its sweep to end",
+    WaitingFor.SECRET: "a secret that is nowhere where this worker can ask",
     WaitingFor.BACKOFF: "a while after its last failure",
 }
 

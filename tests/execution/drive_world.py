@@ -23,6 +23,7 @@ from driverun.testing.faulty import Moment, SimulatedDisconnect
 from tests.execution.world import World
 
 BUDGET_S = 60.0  #: of assembly
+GUEST = "guest@example.com"  #: an account beside the owner's, which trusts it
 
 
 @dataclass
@@ -41,7 +42,11 @@ class DriveWorld(World):
         super().__post_init__()
         self.environment[ENDPOINT_VARIABLE] = self.emulator.url
         surroundings = Surroundings(
-            environment={ENDPOINT_VARIABLE: self.emulator.url, "DRIVERUN_LISTING_LAG": "0s"},
+            environment={
+                ENDPOINT_VARIABLE: self.emulator.url,
+                "DRIVERUN_LISTING_LAG": "0s",
+                "DRIVERUN_TRUSTED_AUTHORS": GUEST,
+            },
             cwd=self.folder,
             home=self.folder,
             clock=self.clock,

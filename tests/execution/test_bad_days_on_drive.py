@@ -22,14 +22,13 @@ from driverun.testing.drive_audit import orphaned_manifests, untidiness
 from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings, Fault
 from driverun.testing.drive_emulator.records import FOLDER
 from driverun.testing.faulty import FaultyStore
-from tests.execution.drive_world import DriveWorld
+from tests.execution.drive_world import GUEST, DriveWorld
 from tests.execution.world import Plan
 from tests.storage.drive.emulated import ACCOUNT, Person, id_of
 
 MINUTE_S = 60.0
 PLAN = Plan(steps=100, steps_per_poll=1, snapshot_every=2)
 BEGINS = 11  #: the step at which the bad day begins
-GUEST = "guest@example.com"
 NOTHING = Fault(kind="drop", times=None)  #: no answer to anything
 
 
