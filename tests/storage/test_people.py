@@ -19,7 +19,7 @@ def test_settings_name_the_trusted_in_one_way_and_refuse_what_is_no_account(tmp_
     environment["DRIVERUN_TRUSTED_AUTHORS"] = "sam@example.com; kim@example.com"
     found = load_settings(environment, home=tmp_path).trusted_authors
     assert found == {"sam@example.com", "kim@example.com"}
-    with pytest.raises(UsageError, match="DRIVERUN_TRUSTED_AUTHORS: .*'kim' is no account"):
+    with pytest.raises(UsageError, match=r"DRIVERUN_TRUSTED_AUTHORS: .*'kim' is no account"):
         load_settings({"DRIVERUN_TRUSTED_AUTHORS": "kim"}, home=tmp_path)
 
 
