@@ -94,8 +94,8 @@ def _masked_output(output: Output, masker: Masker) -> Output:
             between = "" if field == "text" else "\n"
             text = masker.text(between.join(lines))
             whole[field] = _lines_of(text) if field == "text" else text.split("\n")
-    found: Output = masker.deep(whole)
-    return found
+    kept = ("output_type", "name")  # of nbformat, not of the job
+    return {name: value if name in kept else masker.deep(value) for name, value in whole.items()}
 
 
 def _lines_of(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from driverun.errors import SpoolError
 from driverun.spool.events import EventKind, EventReader, EventWriter
+from driverun.spool.masking import Masker
 
 PACKAGE_HOME = Path(__file__).parents[2]
 
@@ -149,3 +151,18 @@ def test_an_event_without_room_leaves_nothing_of_itself(path: Path, monkeypatch:
             writer.write(EventKind.SAID, text="lost")
     writer.write(EventKind.SAID, text="after")
     assert texts(EventReader(path)) == ["before", "after"]
+
+
+def test_a_masked_event_keeps_its_form_whatever_the_secret_is(path: Path) -> None:
+    writer = EventWriter(path)
+    writer.write(
+        EventKind.SNAPSHOT, step=3, buffers="/home/snapshot/1", logs={"a snapshot": ["of snapshot", 1]}
+    )
+    (event,) = EventReader(path).read()
+    masked = event.masked(Masker({"WEAK": "snapshot", "WEAKER": "buffers"}))
+    assert masked.kind is EventKind.SNAPSHOT
+    assert masked.fields == {"step": 3, "buffers": "/home/snapshot/1", "logs": {"a ***": ["of ***", 1]}}
+    told = json.loads(masked.line)
+    assert (told.pop("event"), told.pop("at")) == ("snapshot", event.at)
+    assert told == {"step": 3, "buffers": "/home/***/1", "logs": {"a ***": ["of ***", 1]}}
+    assert event.masked(Masker()) is event
