@@ -436,6 +436,9 @@ class Client:
             )
             return f"{evidence.run_id} goes on at step {step}, from the checkpoint of attempt {newest.key.number}"
         why = ": a fresh start was asked for" if derived.starts_over else ", as there is no checkpoint of it"
+        origin = evidence.run_file.computed.get("init_from") if evidence.run_file is not None else None
+        if isinstance(origin, Mapping):
+            return f"{evidence.run_id} begins once more with the {origin['what']} of {origin['run']}{why}"
         return f"{evidence.run_id} starts over at step 0{why}"
 
     def review(self, run: str) -> Review:

@@ -115,6 +115,21 @@ def test_a_run_that_left_no_state_is_begun_anew_and_that_is_told(world: World) -
     assert run.exactness_reasons == (f"{base} has left no state to go on from, so this run begins at step 0",)
 
 
+def test_a_fresh_start_begins_with_the_other_run_again(world: World) -> None:
+    base = finished(world)
+    world.plan = Plan(fails_at=8)
+    run_id = world.job("more", init_from={"run": base, "what": "state"})
+    world.work()
+    world.client.retry(run_id, fresh=True)
+    assert f"begins once more with the state of {base}: a fresh start" in world.client.takes_up(run_id)
+    world.plan = Plan()
+    world.work()
+    run = world.client.run(run_id)
+    assert [attempt.first_step for attempt in run.attempts] == [3, 3]
+    assert run.state_sha256 == digest_after(12)
+    assert f"state of {base} at step 3" in world.client.report(run_id)
+
+
 # Which run.
 
 
