@@ -33,8 +33,8 @@ def linear_regression() -> ModuleType:
     return module
 
 
-def test_the_three_jobs_are_there() -> None:
-    assert [folder.name for folder in JOBS] == ["digits", "linear_regression", "mnist"]
+def test_the_four_jobs_are_there() -> None:
+    assert [folder.name for folder in JOBS] == ["digits", "linear_regression", "mnist", "sweep"]
 
 
 @pytest.mark.parametrize("folder", JOBS, ids=lambda folder: folder.name)
@@ -60,7 +60,7 @@ def test_a_script_compiles_and_reads_no_parameter_that_its_job_file_lacks(folder
         and ast.unparse(node.value) in {"params", "run.params"}
         and isinstance(node.slice, ast.Constant)
     }
-    assert read == set(spec.params)
+    assert read == set(spec.params) | set(spec.matrix.parameters if spec.matrix else ())
 
 
 def test_keras_takes_the_steps_of_the_update_rule(linear_regression: ModuleType) -> None:

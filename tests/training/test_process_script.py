@@ -258,7 +258,7 @@ def test_what_a_function_raises_begins_with_its_own_frame(job: Job) -> None:
     assert ended.text.splitlines()[1] == f'  File "{job.work / "work.py"}", line 2, in train'
     job.write("work.py", "import nosuchpackage\n")
     ended = Job.run(job)
-    assert "pip install nosuchpackage" in ended.of(EventKind.FAILED)[-1]["message"]
+    assert "requirements: [nosuchpackage]" in ended.of(EventKind.FAILED)[-1]["message"]
     assert ended.text.splitlines()[1] == f'  File "{job.work / "work.py"}", line 1, in <module>'
 
 

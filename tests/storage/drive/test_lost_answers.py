@@ -64,7 +64,7 @@ def assert_done(emulator: DriveEmulator, clock: FakeClock, path: str) -> None:
 
 
 #: What opening the root and the work take; the first test counts them.
-CLEAN_RUN_REQUESTS = 19
+CLEAN_RUN_REQUESTS = 18
 
 #: Every request loses its answer in both ways in which that happens; the rest of the kinds are spread over them.
 FAULTS = [
