@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from driverun.clock import Clock
 from driverun.errors import IntegrityError, LostOwnership, ObjectExists
@@ -77,7 +77,10 @@ def known_claims(
 def claims_in(
     listing: Iterable[ObjectInfo], run_id: str, known: Iterable[ClaimEvidence] = ()
 ) -> tuple[ClaimEvidence, ...]:
-    """All claims of the run: those in `known`, and those in a listing of the ledger."""
+    """All claims of the run: those in `known`, and those in a listing of the ledger.
+
+    Where a claim is there twice, its creation having been repeated, the older one is meant, whoever knows the other.
+    """
     found = {claim.key: claim for claim in known}
     for info in listing:
         name = parse_ledger_name(info.path)
@@ -86,7 +89,11 @@ def claims_in(
         assert name.number is not None, "a claim has a number"
         assert name.worker is not None, "a claim has a worker"
         key = AttemptKey(run_id=run_id, number=name.number, worker=name.worker)
-        found.setdefault(key, _evidence(info, key))
+        known_one, listed = found.get(key), _evidence(info, key)
+        if known_one is None:
+            found[key] = listed
+        elif (listed.created_at, listed.object_id) < (known_one.created_at, known_one.object_id):
+            found[key] = replace(known_one, created_at=listed.created_at, object_id=listed.object_id)
     return tuple(found[key] for key in sorted(found))
 
 

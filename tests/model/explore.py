@@ -24,8 +24,9 @@ from tests.model.invariants import (
 )
 from tests.model.program import RUN, Job, Looking, Snapshots, Won
 from tests.model.replay import DONE, EXISTS, LOST, MISSING, Answer, Minds, Node, Op, thing_aside
-from tests.model.root import EPOCH, Root, Thing, entry_kind, is_order
+from tests.model.root import EPOCH, Root, Thing, entry_kind, is_order, younger_of
 
+OLDER = ", the older"  #: of two objects at one path
 WAITS = ("sleep", "settle")  #: for the listing lag; and a tick longer
 NEW_LIVES = 4  #: attempts of a worker that comes when all others are gone
 MOST_STEPS_ALONE = 300
@@ -43,6 +44,7 @@ class Scenario:
     lost: int = 0  #: answers that get lost
     restarts: int = 0  #: workers that crash, and are started again as new ones
     ties: int = 0  #: claims and manifests that get the very time of what appeared before
+    twins: int = 0  #: creations after a lost answer that make a second object of the same name
     wishes: tuple[str, ...] = ()  #: of a person, in this order, each at any time
     keeps_properties: bool = True  #: does the store, so that a listing tells what a record says
     skews: Mapping[str, timedelta] = field(default_factory=lambda: HOURS)
@@ -54,6 +56,7 @@ class Budget(NamedTuple):
     lost: int
     restarts: int
     ties: int
+    twins: int
     wishes: int
 
 
@@ -124,7 +127,7 @@ class Explorer:
             Proc(self.minds.at(Looking(worker=f"{worker}001", lives=lives)).node, (), 0)
             for worker, lives in zip(scenario.workers, scenario.lives, strict=True)
         )
-        budget = Budget(scenario.lost, scenario.restarts, scenario.ties, len(scenario.wishes))
+        budget = Budget(scenario.lost, scenario.restarts, scenario.ties, scenario.twins, len(scenario.wishes))
         return State(root, procs, budget, Taken(), frozenset())
 
     def explore(self, *, most: int = 10_000_000, rescue_every: int = 0) -> Explored:
@@ -200,7 +203,7 @@ class Explorer:
         state = State(
             root=root.aged(root.fresh(), root.tick),
             procs=(Proc(self.minds.at(worker).node, (), 0),),
-            budget=Budget(0, 0, 0, 0),
+            budget=Budget(0, 0, 0, 0, 0),
             taken=Taken(),
             begun=frozenset(),
         )
@@ -252,6 +255,11 @@ class Explorer:
         elif op.name == "create":
             if path in root.things:
                 yield f"creates {path}: taken", EXISTS, root, budget
+                if budget.twins and not root.things[path].again:
+                    made = root.with_twin(path)
+                    left = budget._replace(twins=budget.twins - 1)
+                    answer = Answer("info", (younger_of(made.things[path]),))
+                    yield f"creates {path} once more", answer, made, left
             else:
                 sound = not is_manifest(path) or owner_on(root) == attempt_of_path(path)
                 for ties in (False, True) if budget.ties and _may_tie(root, path) else (False,):
@@ -288,6 +296,7 @@ class Explorer:
         fresh = sorted(thing.path for thing in _listed(root, node, folder) if thing.is_fresh)
         packs = tuple(path for path in fresh if "/pack-" in path)
         others = [path for path in fresh if "/pack-" not in path]
+        others += [f"{path}{OLDER}" for path in others if root.things[path].again]
         for number in range(len(others) + 1):
             for missing in combinations(others, number):
                 yield missing
@@ -368,7 +377,11 @@ def _listed(root: Root, node: Node, folder: str) -> list[Thing]:
 
 
 def _listing(root: Root, node: Node, folder: str, missing: tuple[str, ...]) -> Answer:
-    shown = (thing for thing in _listed(root, node, folder) if thing.path not in missing)
+    shown = (
+        younger_of(thing) if f"{thing.path}{OLDER}" in missing else thing
+        for thing in _listed(root, node, folder)
+        if thing.path not in missing
+    )
     return Answer("list", tuple(sorted(shown, key=lambda thing: thing.path)))
 
 

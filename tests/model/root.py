@@ -31,6 +31,10 @@ class Thing:
     is_fresh: bool  #: younger than the listing lag: a listing may miss it
     properties: Properties
     is_sound: bool  #: of a claim, a manifest: did its attempt own the run when it appeared?
+    again: int = (
+        0  #: tick of a second object at the same path, which Drive permits; the older one is what counts
+    )
+    is_younger: bool = False  #: it stands for that second one
 
 
 @cache
@@ -124,6 +128,13 @@ class Root:
         )
         return Root({**self.things, path: thing}, tick, is_order(path), self.settled)
 
+    def with_twin(self, path: str) -> Root:
+        """As it is when what lies at `path` is created once more."""
+        tick = self.next_tick(path)
+        return Root(
+            {**self.things, path: replace(self.things[path], again=tick)}, tick, is_order(path), self.settled
+        )
+
     def with_aside(self, thing: Thing) -> Root:
         """With an object whose time nobody looks at."""
         return Root({**self.things, thing.path: thing}, self.tick, self.last_was_order, self.settled)
@@ -152,11 +163,16 @@ class Root:
         return tuple(sorted(path for path, thing in self.things.items() if thing.is_fresh))
 
 
+def younger_of(thing: Thing) -> Thing:
+    """The second object at the path, as who sees that one alone sees it."""
+    return replace(thing, created=thing.again, modified=thing.again, again=0, is_younger=True)
+
+
 @cache
 def info_of(thing: Thing) -> ObjectInfo:
     return ObjectInfo(
         path=thing.path,
-        object_id=f"id of {thing.path}",
+        object_id=f"id of {thing.path}" + (" again" if thing.is_younger else ""),
         size_bytes=len(thing.content),
         created_at=time_of(thing.created),
         modified_at=time_of(thing.modified),

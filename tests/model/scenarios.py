@@ -15,6 +15,7 @@ SCENARIOS: tuple[tuple[Scenario, int], ...] = (
     (Scenario(name="no properties: records are read", job=TWO, keeps_properties=False), 6000),
     (Scenario(name="heartbeats", job=Job(commits=2, beats=True)), 11000),
     (Scenario(name="a lost answer", job=TWO, lost=1), 24000),
+    (Scenario(name="two objects of one name", job=ONE, lost=1, twins=1), 40000),
     (Scenario(name="three things at the tick of another", job=TWO, ties=3), 8000),
     (Scenario(name="one comes back", job=ONE, lives=(2, 1)), 26000),
     (Scenario(name="cancel", job=ONE, wishes=("cancel",)), 24000),
@@ -26,6 +27,9 @@ SCENARIOS: tuple[tuple[Scenario, int], ...] = (
 LONG: tuple[Scenario, ...] = (
     Scenario(name="a crash and a new worker", job=ONE, restarts=1),
     Scenario(name="two lost answers", job=TWO, lost=2),
+    Scenario(
+        name="two objects of one name, two commits, both come back", job=TWO, lives=(2, 2), lost=1, twins=1
+    ),
     Scenario(name="both come back", job=ONE, lives=(2, 2)),
     Scenario(name="one comes back, two commits, a lost answer", job=TWO, lives=(2, 1), lost=1),
     Scenario(name="cancel, then retry", job=ONE, wishes=("cancel", "retry")),
