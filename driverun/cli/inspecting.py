@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -28,23 +25,6 @@ def status(app: App, run: str | None, as_json: bool, show_all: bool) -> None:
 
     Of many runs it shows those that are not over, what is at work first, and the newest.
     """
-    with _no_collection():
-        _status(app, run, as_json=as_json, show_all=show_all)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """There may be a hundred thousand small values, none of them garbage; going through them costs a fifth of all."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _status(app: App, run: str | None, *, as_json: bool, show_all: bool) -> None:
     from driverun.cli import render
 
     client = app.client()

@@ -162,7 +162,8 @@ def read_head(name: LedgerName, properties: Mapping[str, str] | None, size_bytes
         parts = [first[3:], *(properties[f"h{number}"] for number in range(1, int(first[1:3])))]
         packed = base64.b64decode("".join(parts), validate=True)
         text = zlib.decompressobj(zdict=_TYPICAL).decompress(packed).decode()
-        size, is_cut, fields = _DECODER.decode(text)
+        # Only wishes are kept as they are read; of the others every name is thrown away again.
+        size, is_cut, fields = (_DECODER.decode if name.kind is EntryKind.WISH else json.loads)(text)
         if size != size_bytes:
             return None  # somebody changed the content, and it alone
         return Head(value=_value(name, fields), is_cut=bool(is_cut))
@@ -257,6 +258,8 @@ def _without_details(value: Claim | Record | Wish, fields: dict[str, Any]) -> li
         if value.failure is not None:
             message = _brief(value.failure.message)
             fields["failure"] = {"kind": value.failure.kind, "message": message, "traceback": ""}
+        for each in [each for each, one in fields.items() if one in (None, "", [], {})]:
+            del fields[each]  # it is the default, of each of them
         return [fields]
     return []
 

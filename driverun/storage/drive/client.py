@@ -306,9 +306,9 @@ class DriveClient:
                 self._pacing.pause(min(asked_s, _LONGEST_PAUSE_S))
             raise
 
-    def _parsed(self, items: Iterable[Mapping[str, Any]]) -> Iterator[RemoteFile]:
-        for item in items:
-            yield self._file(item)
+    def _parsed(self, items: Iterable[Mapping[str, Any]]) -> list[RemoteFile]:
+        with foreign_errors():
+            return [RemoteFile.parse(item) for item in items]
 
     def _file(self, fields: Any) -> RemoteFile:
         with foreign_errors():
