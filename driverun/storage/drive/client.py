@@ -308,15 +308,18 @@ class DriveClient:
 
     def _parsed(self, items: Iterable[Mapping[str, Any]]) -> list[RemoteFile]:
         with foreign_errors():
-            return [RemoteFile.parse(item) for item in items]
+            files = [RemoteFile.parse(item) for item in items]
+        for file in files:
+            self._learn_who_i_am(file)
+        return files
 
     def _file(self, fields: Any) -> RemoteFile:
-        with foreign_errors():
-            parsed = RemoteFile.parse(fields)
-        for account in (parsed.author, parsed.owner):
+        return self._parsed((fields,))[0]
+
+    def _learn_who_i_am(self, file: RemoteFile) -> None:
+        for account in (file.author, file.owner):
             if account is not None and account.is_me and not account.names <= self.me:
                 self.me |= account.names
-        return parsed
 
     def _written(self, request: Any) -> RemoteFile:
         return self._heard(self._file(self._write(request)))
