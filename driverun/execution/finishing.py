@@ -18,7 +18,7 @@ from driverun.execution.telling import Told
 from driverun.execution.workdir import AttemptFolders
 from driverun.report.curves import history_csv, read_curves, read_histories
 from driverun.report.page import Report, report_html
-from driverun.report.summary import AttemptSummary, CheckpointSummary, RunSummary
+from driverun.report.summary import AttemptSummary, CheckpointSummary, RunSummary, attempt_summary
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.record import AttemptState, Record, RunFile, worst
 from driverun.runs.state import Derived, RunState
@@ -138,21 +138,7 @@ def _page(
 ) -> str:
     """The report as it stands at the end of this attempt; what the root does not give now is left out."""
     earlier = [view for view in derived.attempts if view.owned and view.key.number < record.number]
-    attempts = [
-        AttemptSummary(
-            number=view.key.number,
-            worker=view.key.worker,
-            state=view.state,
-            started_at=view.started_at,
-            ended_at=view.ended_at,
-            first_step=view.first_step,
-            last_step=view.last_step,
-            committed_step=view.committed_step,
-            reason=view.reason,
-            died=view.died,
-        )
-        for view in earlier
-    ]
+    attempts = [attempt_summary(view) for view in earlier]
     attempts.append(
         AttemptSummary(
             number=record.number,

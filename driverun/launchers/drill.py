@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from driverun.assembly import Surroundings
 from driverun.errors import DriverunError, UsageError
-from driverun.launchers.ground import Audit, Ground, LocalGround
-from driverun.launchers.rehearsal import LOOK_S, Rehearsal, data_root
+from driverun.launchers.ground import Audit, Ground
+from driverun.launchers.rehearsal import LOOK_S, Rehearsal, side_by_side
 from driverun.launchers.runtimes import Runtime
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
-from driverun.spec.parser import parse_override
 from driverun.spool.boards import Progress
 
 LOOK_AT_ROOT_S = 0.2  #: for the first commit of an attempt
@@ -96,24 +94,11 @@ def run_drill(
         JobError: the job does not succeed even without cuts.
         UsageError: `keep` is taken, or the job is too short to be cut.
     """
-    if kills < 1:
-        raise UsageError("a drill takes at least one kill")
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty")
     chosen = random.Random(seed)
-    overrides = dict(parse_override(text) for text in params)
-    with ExitStack() as stack:
-        base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
-        base = base.absolute()
-        base.mkdir(parents=True, exist_ok=True)
-        data_from = data_root(root, here)
-        local = LocalGround(base / "whole" / "root")
-        whole = Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
-        ground = stack.enter_context(
-            on(base / "cut") if on is not None else nullcontext(LocalGround(base / "cut" / "root"))
-        )
-        with ground.calm():
-            cut = Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
+    with side_by_side(job, kills=kills, keep=keep, params=params, root=root, here=here, on=on) as (
+        whole,
+        cut,
+    ):
         say(f"running {job.name} without a cut")
         began_s = here.clock.monotonic()
         whole.run_to_end()
@@ -121,7 +106,7 @@ def run_drill(
         say(f"it took {lasted_s:.0f} s; now with {kills} power cuts")
         rows = _with_cuts(cut, kills=kills, lasted_s=lasted_s, chosen=chosen, say=say)
         report = None
-        with ground.calm():
+        with cut.ground.calm():
             if keep is not None:
                 report = keep / "report.html"
                 report.write_text(cut.client.report(cut.run_id), encoding="utf-8")
@@ -132,7 +117,7 @@ def run_drill(
                 difference=_difference(whole, cut),
                 remarks=tuple(_remarks(cut)),
                 report=report,
-                audit=ground.audit(),
+                audit=cut.ground.audit(),
             )
 
 

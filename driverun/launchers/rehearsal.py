@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from driverun.assembly import Surroundings, make_root, open_client
 from driverun.clock import Clock
-from driverun.errors import JobError, RootNotFound
+from driverun.errors import JobError, RootNotFound, UsageError
 from driverun.execution.client import Client
-from driverun.launchers.ground import Ground, commits_by_attempt
+from driverun.launchers.ground import Ground, LocalGround, commits_by_attempt
 from driverun.launchers.runtimes import Runtime
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
+from driverun.spec.parser import parse_override
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spool.boards import Progress
 from driverun.storage.base import ObjectStore
@@ -24,7 +26,7 @@ from driverun.transfer.sync import find_source
 LOOK_S = 0.02
 
 
-def data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
+def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
     try:
         return open_client(root, here).store
     except RootNotFound:
@@ -119,3 +121,38 @@ class Rehearsal:
         commits = commits_by_attempt(self.ground.paths(), run_id or self.run_id)
         newest = max(commits, default=0)
         return newest >= attempt and commits[newest] > 0
+
+
+@contextmanager
+def side_by_side(
+    job: Path,
+    *,
+    kills: int,
+    keep: Path | None,
+    params: Sequence[str],
+    root: str | None,
+    here: Surroundings,
+    on: Callable[[Path], AbstractContextManager[Ground]] | None,
+) -> Iterator[tuple[Rehearsal, Rehearsal]]:
+    """The runs of `job` on two roots: one whose workers are left alone, and one where power is to be cut.
+
+    Arguments and errors are as `run_drill` has them.
+    """
+    if kills < 1:
+        raise UsageError("a drill takes at least one kill")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty")
+    overrides = dict(parse_override(text) for text in params)
+    with (
+        tempfile.TemporaryDirectory(prefix="driverun-drill-") if keep is None else nullcontext(keep) as place
+    ):
+        base = Path(place).absolute()
+        base.mkdir(parents=True, exist_ok=True)
+        data_from = _data_root(root, here)
+        local = LocalGround(base / "whole" / "root")
+        whole = Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
+        shaky = on(base / "cut") if on is not None else nullcontext(LocalGround(base / "cut" / "root"))
+        with shaky as ground:
+            with ground.calm():
+                cut = Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
+            yield whole, cut

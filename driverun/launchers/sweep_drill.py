@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from driverun.assembly import Surroundings
 from driverun.errors import UsageError
-from driverun.launchers.ground import Audit, Ground, LocalGround
-from driverun.launchers.rehearsal import LOOK_S, Rehearsal, data_root
+from driverun.launchers.ground import Audit, Ground
+from driverun.launchers.rehearsal import LOOK_S, Rehearsal, side_by_side
 from driverun.launchers.runtimes import Runtime
 from driverun.report.compare import Comparison
-from driverun.spec.parser import parse_override
 
 LOOK_AT_ROOT_S = 0.2  #: for the first commit of a run
 PATIENCE_S = 3600.0  #: for a run to commit something
@@ -78,24 +76,11 @@ def run_sweep_drill(
         JobError: a run does not succeed even without cuts.
         UsageError: `keep` is taken, or the runs are too short to be cut.
     """
-    if kills < 1:
-        raise UsageError("a drill takes at least one kill")
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty")
     chosen = random.Random(seed)
-    overrides = dict(parse_override(text) for text in params)
-    with ExitStack() as stack:
-        base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-drill-")))
-        base = base.absolute()
-        base.mkdir(parents=True, exist_ok=True)
-        data_from = data_root(root, here)
-        local = LocalGround(base / "whole" / "root")
-        whole = Rehearsal(base / "whole", local, job, overrides, data_from=data_from, here=here)
-        ground = stack.enter_context(
-            on(base / "cut") if on is not None else nullcontext(LocalGround(base / "cut" / "root"))
-        )
-        with ground.calm():
-            cut = Rehearsal(base / "cut", ground, job, overrides, data_from=data_from, here=here)
+    with side_by_side(job, kills=kills, keep=keep, params=params, root=root, here=here, on=on) as (
+        whole,
+        cut,
+    ):
         points = len(whole.submission.runs)
         say(f"running the {points} points of {job.name} without a cut")
         began_s = here.clock.monotonic()
@@ -103,14 +88,14 @@ def run_sweep_drill(
         lasted_s = here.clock.monotonic() - began_s
         say(f"they took {lasted_s:.0f} s; now with {kills} power cuts")
         rows = _with_cuts(cut, kills=kills, longest_s=0.3 * lasted_s / points, chosen=chosen, say=say)
-        with ground.calm():
+        with cut.ground.calm():
             return SweepDrillResult(
                 rows=tuple(rows),
                 whole=whole.client.compare([whole.submission.sweep or whole.run_id]),
                 cut=cut.client.compare([cut.submission.sweep or cut.run_id]),
                 points=points,
                 differences=tuple(_differences(whole, cut)),
-                audit=ground.audit(),
+                audit=cut.ground.audit(),
             )
 
 

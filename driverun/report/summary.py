@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from driverun.runs.attempts import AttemptView
 from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import AttemptKey, WishKind
 from driverun.runs.record import AttemptState, Exactness, Failure, Record, worst
@@ -186,19 +187,8 @@ def summarize(
         outputs_sha256=record.outputs_sha256 if record is not None else None,
         metrics=_metrics(derived, records, relevant),
         attempts=tuple(
-            AttemptSummary(
-                number=view.key.number,
-                worker=view.key.worker,
-                state=view.state,
-                started_at=view.started_at,
-                ended_at=view.ended_at,
-                first_step=view.first_step,
-                last_step=view.last_step,
-                committed_step=view.committed_step,
-                reason=view.reason,
-                owned=view.owned,
-                died=view.died,
-                exactness=records[view.key].exactness if view.key in records else Exactness.EXACT,
+            attempt_summary(
+                view, exactness=records[view.key].exactness if view.key in records else Exactness.EXACT
             )
             for view in derived.attempts
         ),
@@ -210,6 +200,24 @@ def summarize(
         priority=priority,
         created_at=evidence.created_at,
         code_sha256=derived.code_sha256 or (run_file.code_sha256 if run_file is not None else None),
+    )
+
+
+def attempt_summary(view: AttemptView, *, exactness: Exactness = Exactness.EXACT) -> AttemptSummary:
+    """What the root tells of an attempt."""
+    return AttemptSummary(
+        number=view.key.number,
+        worker=view.key.worker,
+        state=view.state,
+        started_at=view.started_at,
+        ended_at=view.ended_at,
+        first_step=view.first_step,
+        last_step=view.last_step,
+        committed_step=view.committed_step,
+        reason=view.reason,
+        owned=view.owned,
+        died=view.died,
+        exactness=exactness,
     )
 
 
