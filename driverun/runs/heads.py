@@ -24,12 +24,20 @@ from typing import Any
 
 from driverun.errors import IntegrityError
 from driverun.runs.layout import EntryKind, LedgerName
-from driverun.runs.record import SCHEMA_VERSION, Claim, ProcessId, Record, Wish, from_fields, to_fields
+from driverun.runs.record import (
+    SCHEMA_VERSION,
+    Claim,
+    ProcessId,
+    Record,
+    Wish,
+    brief,
+    from_fields,
+    to_fields,
+)
 
 FORMAT = "1"
 PARTS = 29  #: of the 30 public properties that a client may give a file on Drive
 PART_BYTES = 124 - len("h28")  #: Drive's limit is for key and value together
-LONGEST_TEXT = 300  #: characters of a text for people; the whole of it is in the file
 _IN_NAME = ("run_id", "number", "worker", "kind", "wish_id")
 #: What the spec, the code and the id tell of what is computed; its other fields are kept.
 _IN_SPEC = frozenset(
@@ -253,10 +261,10 @@ def _without_details(value: Claim | Record | Wish, fields: dict[str, Any]) -> li
         }
         if value.state.is_over:
             del fields["process"]  # nobody asks whether it lives
-        fields["reason"] = _brief(value.reason)
-        fields["exactness_reasons"] = [_brief(reason) for reason in value.exactness_reasons]
+        fields["reason"] = brief(value.reason)
+        fields["exactness_reasons"] = [brief(reason) for reason in value.exactness_reasons]
         if value.failure is not None:
-            message = _brief(value.failure.message)
+            message = brief(value.failure.message)
             fields["failure"] = {"kind": value.failure.kind, "message": message, "traceback": ""}
         for each in [each for each, one in fields.items() if one in (None, "", [], {})]:
             del fields[each]  # it is the default, of each of them
@@ -268,7 +276,3 @@ def _may_go(holder: dict[str, Any], name: str, fields: dict[str, Any]) -> bool:
     if holder is fields:
         return name in _DISPENSABLE
     return name not in (*_KEPT, *_KEPT_OF_SPEC, "spec")
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

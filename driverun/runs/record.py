@@ -18,6 +18,7 @@ from driverun.errors import IntegrityError
 from driverun.runs.layout import AttemptKey, WishKind
 
 SCHEMA_VERSION = 1
+LONGEST_TEXT = 300  #: characters of a text for people that is there wherever its record is known
 
 T = TypeVar("T")
 
@@ -62,6 +63,11 @@ def from_fields(kind: type[T], raw: Any) -> T:
         return cast(T, _adapter(kind).validate_python(raw))
     except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise IntegrityError(f"this is no {kind.__name__} that driverun wrote: {exc}") from exc
+
+
+def brief(text: str) -> str:
+    """So much of the text as is there wherever its record is known; what is decided by a text is decided by this."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 class AttemptState(enum.Enum):

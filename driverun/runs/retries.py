@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from driverun.runs.attempts import AttemptView
-from driverun.runs.record import AttemptState
+from driverun.runs.record import AttemptState, brief
 
 if TYPE_CHECKING:
     from driverun.runs.state import Derived
@@ -49,7 +49,8 @@ def _is_the_same(before: AttemptView, last: AttemptView) -> bool:
     return (
         has_trained
         and same_place
-        and (before.failure.kind, before.failure.message) == (last.failure.kind, last.failure.message)
+        and before.failure.kind == last.failure.kind
+        and brief(before.failure.message) == brief(last.failure.message)
     )
 
 

@@ -14,11 +14,13 @@ from driverun.runs.state import RunState
 from tests.runs.test_state import at, attempt, derived, retry
 
 
-def failed(number: int, kind: str = "ValueError", *, first: int = 0, last: int = 7) -> ClaimEvidence:
+def failed(
+    number: int, kind: str = "ValueError", *, first: int = 0, last: int = 7, message: str = "boom"
+) -> ClaimEvidence:
     """An attempt that trained from step `first` to `last` and met an error of this kind there."""
     claim = attempt(number, "FAILED")
     assert claim.record is not None
-    failure = Failure(kind=kind, message="boom", traceback="")
+    failure = Failure(kind=kind, message=message, traceback="")
     return replace(claim, record=replace(claim.record, failure=failure, first_step=first, step=last))
 
 
@@ -58,6 +60,15 @@ def test_the_same_error_at_the_same_step_is_not_tried_a_third_time() -> None:
     run = derived(failed(1), failed(2, first=6), max_errors=5)
     assert run.state is RunState.FAILED
     assert "the same error twice in a row at step 7" in run.reason
+
+
+def test_errors_are_the_same_by_what_a_listing_shows_of_their_messages() -> None:
+    """Who reads the whole of them, as `driverun status RUN` does, says what the worker says that does not."""
+    first, second = (f"{'cannot fit ' * 40}{end}" for end in ("a", "b"))
+    run = derived(failed(1, message=first), failed(2, first=6, message=second), max_errors=5)
+    assert run.state is RunState.FAILED
+    run = derived(failed(1, message="cannot fit a"), failed(2, first=6, message="cannot fit b"), max_errors=5)
+    assert run.state is RunState.INTERRUPTED
 
 
 @pytest.mark.parametrize(
