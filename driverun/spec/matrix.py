@@ -187,6 +187,9 @@ def _entry_faults(written: Mapping[str, Any], which: str) -> Iterator[tuple[Plac
             yield (which, index), _reserved(which, what)
         elif not entry:
             yield (which, index), "this entry is empty; name a param with its value, or remove it"
+        for name in entry if isinstance(entry, dict) else ():
+            if not all(str(name).split(".")):
+                yield (which, index), f"{name!r} cannot be the name of a param"
 
 
 def _reserved(name: str, what: str) -> str:

@@ -59,6 +59,9 @@ def parse_job(text: bytes, *, file: str, default_name: str) -> JobSpec:
     for place, message in found:
         if not any(_overlap(place, unreadable) for unreadable in document.unreadable):
             faults.append(fault_at(place, message, file=file, line=document.line(place)))
+    wrong = _point_fault(spec) if spec is not None and not faults else None
+    if wrong is not None:
+        faults.append(fault_at(("matrix",), wrong, file=file, line=document.line(("matrix",))))
     if faults or spec is None:
         raise SpecError(sorted(faults, key=lambda fault: fault.line or 0))
     return spec
@@ -156,7 +159,21 @@ def with_overrides(spec: JobSpec, overrides: Mapping[str, JsonValue]) -> JobSpec
         SpecError: a name with dots leads through something that is no mapping, a value is none that JSON can
             say, or a placeholder of the entrypoint lost its param.
     """
-    params: dict[str, JsonValue] = copy.deepcopy(dict(spec.params))
+    params = _params_with(spec.params, overrides)
+    fields = {name: getattr(spec, name) for name in JobSpec.model_fields}
+    try:
+        return JobSpec.model_validate({**fields, "params": params})
+    except ValidationError as error:
+        faults = [
+            fault_at(details["loc"], in_plain_words(details), file="-p", line=None)
+            for details in error.errors()
+        ]
+        raise SpecError(faults) from error
+
+
+def _params_with(before: Mapping[str, JsonValue], overrides: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """`before` with some params set. Raises SpecError: a name leads through something that is no mapping."""
+    params: dict[str, JsonValue] = copy.deepcopy(dict(before))
     for name, value in overrides.items():
         inner, parts = params, name.split(".")
         if name in params:
@@ -169,15 +186,26 @@ def with_overrides(spec: JobSpec, overrides: Mapping[str, JsonValue]) -> JobSpec
                 )
             inner = deeper
         inner[parts[-1]] = copy.deepcopy(value)
-    fields = {name: getattr(spec, name) for name in JobSpec.model_fields}
+    return params
+
+
+def _point_fault(spec: JobSpec) -> str | None:
+    """What is wrong with the points of the job's matrix beside its other params; None where nothing is."""
+    if spec.matrix is None:
+        return None
+    all_points = points(spec.matrix)
+    if not all_points:
+        return "exclude takes away every point, so there would be no run at all; leave some"
     try:
-        return JobSpec.model_validate({**fields, "params": params})
-    except ValidationError as error:
-        faults = [
-            fault_at(details["loc"], in_plain_words(details), file="-p", line=None)
-            for details in error.errors()
-        ]
-        raise SpecError(faults) from error
+        for point in all_points:
+            _params_with(spec.params, point)
+    except SpecError as error:
+        return _bad_point(error)
+    return None
+
+
+def _bad_point(error: SpecError) -> str:
+    return f"one of its points cannot be: {error.faults[0].field}: {error.faults[0].message}"
 
 
 def point_specs(spec: JobSpec) -> tuple[tuple[Point, JobSpec], ...]:
@@ -193,10 +221,8 @@ def point_specs(spec: JobSpec) -> tuple[tuple[Point, JobSpec], ...]:
         try:
             made.append((point, with_overrides(spec, point).model_copy(update={"matrix": None})))
         except SpecError as error:
-            message = f"one of its points cannot be: {error.faults[0].field}: {error.faults[0].message}"
-            raise SpecError(
-                [Fault(file=error.faults[0].file, line=None, field="matrix", message=message)]
-            ) from error
+            fault = Fault(file=error.faults[0].file, line=None, field="matrix", message=_bad_point(error))
+            raise SpecError([fault]) from error
     return tuple(made)
 
 

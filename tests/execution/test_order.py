@@ -149,6 +149,8 @@ def test_a_job_behind_one_that_was_mended_by_a_retry_is_given_that_run(world: Wa
         ({"a": {"name": "x"}, "b": {"name": "x"}}, {"a", "b"}, "jobs/b/job.yaml"),
         ({"a": {"after": ["b"]}, "b": {"seed": -1}}, {"a", "b"}, "mend jobs/b/job.yaml first"),
         ({"a": {"matrix": {f"p{n}": list(range(10)) for n in range(6)}}}, {"a"}, "1,000,000 points"),
+        ({"a": {"matrix": {"p": [1], "p.q": [2]}}}, {"a"}, "p is no mapping"),
+        ({"a": {"matrix": {"p": [1], "exclude": [{"p": 1}]}}}, {"a"}, "every point"),
     ],
 )
 def test_bad_order_is_told_for_each_job_and_the_queue_goes_on(

@@ -90,6 +90,7 @@ def test_a_point_that_comes_twice_is_one() -> None:
         ({"a": [1], "exclude": ["x"]}, ("exclude", 0), "a param of a matrix cannot be called exclude"),
         ({"a": [1], "exclude": [{}]}, ("exclude", 0), "empty"),
         ({"a": [1], "include": 5}, ("include",), "expected a list of points to include"),
+        ({"a": [1], "include": [{"b..c": 1}]}, ("include", 0), "'b..c' cannot be the name of a param"),
         ({"a": [1], "exclude": [{"b": 1}]}, ("exclude", 0, "b"), "has no parameter b; it has a"),
         ({"a": [1], "max_parallel": [1, 2]}, ("max_parallel",), "cannot be called max_parallel"),
         ({"a": [1], "max_parallel": 0}, ("max_parallel",), "at least 1"),
@@ -124,6 +125,24 @@ def test_every_fault_of_a_matrix_has_its_line() -> None:
         ("matrix.b", 4),
         ("matrix.exclude[0].c", 6),
     ]
+
+
+@pytest.mark.parametrize(
+    ("params", "matrix", "words"),
+    [
+        ("{}", "{a: [1], a.b: [2]}", "a is no mapping"),
+        ("{a: 3}", "{a.b: [2]}", "a is no mapping"),
+        ("{}", "{a: [1, 2], include: [{c: 1}, {c.d: 2}]}", "c is no mapping"),
+        ("{}", "{a: [1, 2], exclude: [{a: 1}, {a: 2}]}", "takes away every point"),
+    ],
+)
+def test_points_that_cannot_be_are_a_fault_of_the_job_file(params: str, matrix: str, words: str) -> None:
+    text = f"entrypoint: train.py\nparams: {params}\nmatrix: {matrix}\n"
+    with pytest.raises(SpecError) as caught:
+        parse_job(text.encode(), file="job.yaml", default_name="digits")
+    [fault] = caught.value.faults
+    assert (fault.file, fault.line, fault.field) == ("job.yaml", 3, "matrix")
+    assert words in fault.message
 
 
 def test_a_point_is_the_very_run_that_an_override_makes() -> None:
