@@ -118,7 +118,7 @@ class Client:
             SpecError: the params cannot be set.
         """
         self._ledger.refresh()
-        heads = {job.name: job_head(job.spec, file=job.file_on_root, text=job.text)}
+        heads = {job.name: job_head(job.spec, file=job.file, text=job.text)}
         if job.spec.after:  # only then the others matter
             heads = {
                 **_Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by).heads(),

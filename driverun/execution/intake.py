@@ -8,16 +8,17 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectExists, ObjectNotFound, SpecError, UsageError
-from driverun.execution.scheduling import DueRun, Schedules, due_details, due_runs
+from driverun.execution.scheduling import DueRun, Schedules, due_details, last_runs, whole_due_runs
 from driverun.execution.warm_start import PLACE, fault_of, with_run_named
 from driverun.runs.heads import head_of
 from driverun.runs.layout import JOBS, EntryKind, WishKind, wish_file
@@ -26,7 +27,7 @@ from driverun.spec.identity import After, computed_part, run_id_of, spec_to_json
 from driverun.spec.matrix import Point, sweep_id_of
 from driverun.spec.model import EntrypointKind, InitFrom, JobSpec
 from driverun.spec.notebook import notebook_fault
-from driverun.spec.order import JobHead, job_head, order_faults, order_of
+from driverun.spec.order import JobHead, job_head, no_run_yet, order_faults, order_of
 from driverun.spec.parser import (
     check_code,
     parse_job,
@@ -69,6 +70,11 @@ class Job:
     def file_on_root(self) -> str:
         """Where its job file is on the root, or will be once it is there."""
         return f"{JOBS}/{self.name}/{JOB_FILE}" if self.only is None else f"{JOBS}/{self.job_file}"
+
+    @property
+    def file(self) -> str:
+        """Its job file, where it was read."""
+        return self.file_on_root if self.local is None else str(self.local / self.job_file)
 
 
 def local_job(path: Path) -> Job:
@@ -230,7 +236,7 @@ def submit_job(
     """
     refuse_overrides_of_matrix(job.spec, overrides)
     spec = with_overrides(job.spec, overrides) if overrides else job.spec
-    spec = with_run_named(spec, ledger, file=job.file_on_root)
+    spec = with_run_named(spec, ledger, file=job.file)
     code_sha256 = capture_code(store, job.files)
     planned: dict[str, tuple[Point, RunFile, JobSpec]] = {}
     for point, point_spec in point_specs(spec):
@@ -265,26 +271,42 @@ def submit_in_order(
     by: str,
     due: datetime | None = None,
     made: MadeBefore | None = None,
+    due_before: Callable[[str], Iterable[DueRun]] | None = None,
 ) -> Submission:
     """As `submit_job`, with the runs of the jobs that come before it, which are made where there are none yet.
+
+    Those of a job with a schedule are made as they fall due, and are not made here.
 
     Args:
         heads: all jobs of the root, this one among them under its name; `order_faults` found nothing wrong with it.
         load: gives the job at a key of `heads`, as it is on the root.
         made: what the caller has submitted so far, of which a listing may not know yet; it is added to.
+        due_before: the runs that the schedule of the job of this name has made; None: those that the ledger tells of.
+
+    Raises:
+        SpecError: as `submit_job`; or a job with a schedule that comes before it has no run yet, and nothing was made.
     """
     made = made if made is not None else {}
+    due_before = due_before if due_before is not None else partial(whole_due_runs, ledger)
     runs_of: dict[str, str | list[str]] = {}
 
     def given(spec: JobSpec) -> After:
         return {name: runs_of[name] for name in spec.after}
 
-    for key in order_of(job.name, heads)[:-1]:
-        before = load(key)
-        this = _as_made(before, given(before.spec))
-        if this not in made or before.spec.schedule is not None:
-            made[this] = _runs_made(store, ledger, before, after=given(before.spec), clock=clock, by=by)
-        runs_of[before.spec.name] = made[this]
+    all_before = {key: load(key) for key in order_of(job.name, heads)[:-1]}
+    for key, before in all_before.items():
+        if before.spec.schedule is not None:
+            name = before.spec.name
+            last = last_runs(name, ledger, due_before(name), by=due)
+            if not last:
+                raise SpecError([no_run_yet(heads[job.name], heads[key], folder=key)])
+            runs_of[name] = last if before.spec.matrix is not None else last[0]
+    for before in all_before.values():
+        if before.spec.schedule is None:
+            this = _as_made(before, given(before.spec))
+            if this not in made:
+                made[this] = _runs_made(store, ledger, before, after=given(before.spec), clock=clock, by=by)
+            runs_of[before.spec.name] = made[this]
     after = given(job.spec)
     submission = submit_job(
         store, ledger, job, overrides=overrides, again=again, clock=clock, by=by, after=after, due=due
@@ -309,15 +331,7 @@ def _ids_of(job: Job, submission: Submission) -> str | list[str]:
 def _runs_made(
     store: ObjectStore, ledger: Ledger, job: Job, *, after: After, clock: Clock, by: str
 ) -> str | list[str]:
-    """The run of a job as it is now, made if it is not there yet; of one with a matrix, those of all points.
-
-    Of one with a schedule, what fell due last.
-    """
-    due = due_runs(ledger, job.spec.name) if job.spec.schedule is not None else []
-    if due:
-        newest = max(due, key=lambda run: (run.due, run.sweep))
-        last = sorted(run.run_id for run in due if (run.due, run.sweep) == (newest.due, newest.sweep))
-        return last if job.spec.matrix is not None else last[0]
+    """The run of a job as it is now, made if it is not there yet; of one with a matrix, those of all points."""
     retried = _retried_with(ledger, job.sha256) if job.spec.matrix is None else None
     if retried is not None:
         return retried
@@ -519,9 +533,7 @@ class Discovery:
         if self._scheduled:
             self._schedules.refresh()
         known = _known_jobs(ledger)
-        for name in sorted(jobs):
-            if not self._wants(name) or name in self.invalid:
-                continue
+        for name in self._in_order(jobs):
             scheduled = self._scheduled.get(name)
             this = (f"{JOBS}/{name}", self._sha256[name])
             if scheduled is None and (this in known or this in self._made):
@@ -532,19 +544,52 @@ class Discovery:
                 fault = Fault(file=self._heads[name].file, line=None, field=PLACE, message=wrong)
                 self.invalid[name] = InvalidJob(name=name, faults=(fault,))
                 continue
+            early = self._no_run_yet(name, ledger) if scheduled is None else None
+            if early is not None:
+                self.invalid[name] = InvalidJob(name=name, faults=(early,))
+                continue
             files = [info for each in order_of(name, self._heads) for info in jobs[each]]
             rest_s = self._quiet_s - (now - max(info.modified_at for info in files)).total_seconds()
             if rest_s > 0:
                 soonest = rest_s if soonest is None else min(soonest, rest_s)
                 continue
-            if scheduled is not None:
-                made += self._made_due(scheduled, ledger, read)
-                continue
-            job = read.get(name) or self._parsed(name)
-            if job is None:
-                continue  # it has just changed
-            made += self._submitted(job, ledger, read)
+            try:
+                made += self._made_of(name, ledger, read)
+            except SpecError as exc:  # one before it has just changed
+                self.invalid[name] = InvalidJob(name=name, faults=exc.faults)
+            except (ObjectNotFound, IntegrityError):
+                continue  # likewise; the next look tells
         return made, soonest
+
+    def _made_of(self, name: str, ledger: Ledger, read: Mapping[str, Job]) -> list[str]:
+        """Make the runs of a job that is sound and at rest; gives their ids."""
+        scheduled = self._scheduled.get(name)
+        if scheduled is not None:
+            return self._made_due(scheduled, ledger, read)
+        job = read.get(name) or self._parsed(name)
+        if job is None:
+            return []  # it has just changed
+        return [run.run_id for run in self._submitted(job, ledger, read).runs]
+
+    def _in_order(self, jobs: Iterable[str]) -> list[str]:
+        """The sound jobs that are wanted, each behind those before it: what fell due of these comes first.
+
+        Those before it that nobody named are there for their due times alone.
+        """
+        wanted = [name for name in sorted(jobs) if self._wants(name) and name not in self.invalid]
+        in_order = dict.fromkeys(each for name in wanted for each in order_of(name, self._heads))
+        return [name for name in in_order if self._wants(name) or name in self._scheduled]
+
+    def _no_run_yet(self, name: str, ledger: Ledger) -> Fault | None:
+        """What a job has to wait for that comes after one with a schedule, until that one has a run."""
+        for key in order_of(name, self._heads)[:-1]:
+            before = self._scheduled.get(key)
+            if before is None:
+                continue
+            called = before.spec.name
+            if not last_runs(called, ledger, self._schedules.runs(called, ledger), by=None):
+                return no_run_yet(self._heads[name], self._heads[key], folder=key)
+        return None
 
     def heads(self) -> Mapping[str, JobHead]:
         """Every job of the root as other jobs see it, by the name of its folder or file."""
@@ -607,7 +652,7 @@ class Discovery:
 
     def _submitted(
         self, job: Job, ledger: Ledger, read: Mapping[str, Job], due: datetime | None = None
-    ) -> list[str]:
+    ) -> Submission:
         submission = submit_in_order(
             self._store,
             ledger,
@@ -620,9 +665,10 @@ class Discovery:
             by=self._by,
             due=due,
             made=self._made_before,
+            due_before=partial(self._schedules.runs, ledger=ledger),
         )
         self._made |= {(f"{JOBS}/{name}", sha256) for name, sha256, _ in self._made_before}
-        return [run.run_id for run in submission.runs]
+        return submission
 
     def _made_due(self, job: Job, ledger: Ledger, read: Mapping[str, Job]) -> list[str]:
         """Make the runs of the job that are due now."""
@@ -630,8 +676,16 @@ class Discovery:
         assert rules is not None, "only such jobs are kept"
         made: list[str] = []
         for due in self._schedules.due(name, rules, ledger):
-            made += self._submitted(job, ledger, read, due)
-            self._schedules.made(name, DueRun(run_id=made[-1], due=due, tag=rules.tag))
+            if self._no_run_yet(job.name, ledger) is not None:
+                break  # it falls due, and waits for what comes before it
+            submission = self._submitted(job, ledger, read, due)
+            ids = [run.run_id for run in submission.runs]
+            sweep, points = submission.sweep or "", len(ids)
+            self._schedules.made(
+                name,
+                [DueRun(run_id=each, due=due, tag=rules.tag, sweep=sweep, points=points) for each in ids],
+            )
+            made += ids
         return made
 
     def _loaded(self, name: str) -> Job:

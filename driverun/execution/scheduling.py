@@ -41,7 +41,7 @@ class Schedules:
         self._by = by
         self._own: dict[str, ScheduleFile] = {}  # what listings may not show yet, by path
         self._histories: Mapping[str, ScheduleHistory] = {}
-        self._made_here: list[tuple[str, DueRun]] = []  # likewise, by job
+        self._made_here: list[tuple[str, tuple[DueRun, ...]]] = []  # likewise, by job and due time
         self._settled: dict[str, tuple[object, datetime | None]] = {}  # what was seen of a job -> until when
 
     def refresh(self) -> None:
@@ -99,7 +99,7 @@ class Schedules:
         before = self._settled.get(name)
         if before is not None and before[0] == seen and (before[1] is None or now < before[1]):
             return []
-        made = _whole([*due_runs(ledger, name), *(run for job, run in self._made_here if job == name)])
+        made = self.runs(name, ledger)
         suspended = self.suspended(name)
         due = to_make(
             rules,
@@ -114,9 +114,15 @@ class Schedules:
             self._settled[name] = (seen, next_due(rules, after=now, suspended=suspended))
         return due
 
-    def made(self, name: str, run: DueRun) -> None:
-        """Remember that this run was made, until listings show it."""
-        self._made_here = [(name, run), *self._made_here][:1000]
+    def runs(self, name: str, ledger: Ledger) -> list[DueRun]:
+        """The runs that the job's schedule has made, here or elsewhere; of a sweep all or none."""
+        return _whole(
+            [*due_runs(ledger, name), *(run for job, of in self._made_here if job == name for run in of)]
+        )
+
+    def made(self, name: str, runs: Iterable[DueRun]) -> None:
+        """Remember that these runs were made for one due time, until listings show them."""
+        self._made_here = [(name, tuple(runs)), *self._made_here][:1000]
 
     def seconds_until_due(self, name: str, rules: ScheduleRules) -> float | None:
         """Until the job's next due time; None: none is to be seen."""
@@ -145,6 +151,53 @@ def due_runs(ledger: Ledger, name: str) -> list[DueRun]:
     """The runs of the jobs of this name that their schedule made, in any order."""
     found = (_due_run(evidence) for run_id, evidence in ledger.runs.items() if run_id[:-_SUFFIX] == name)
     return [run for run in found if run is not None]
+
+
+def fell_due_last(runs: Iterable[DueRun], *, by: datetime | None) -> list[str]:
+    """The ids of the runs of the newest due time that is not later than `by`; of the first, where all are later.
+
+    What a job is given that fell due at `by` must not depend on when somebody looks: it is a part of the run's id.
+
+    Args:
+        runs: of one job, in any order; whole sweeps.
+        by: None: the newest of all.
+    """
+    by_due: dict[tuple[datetime, str], list[str]] = {}
+    for run in runs:
+        by_due.setdefault((run.due, run.sweep), []).append(run.run_id)
+    in_time = [key for key in by_due if by is None or key[0] <= by]
+    if not by_due:
+        return []
+    return sorted(by_due[max(in_time) if in_time else min(by_due)])
+
+
+def last_runs(name: str, ledger: Ledger, due: Iterable[DueRun], *, by: datetime | None) -> list[str]:
+    """The ids of the runs that stand for a job with a schedule: what fell due last, else what a person made last.
+
+    None where there is none yet. Arguments as for `fell_due_last`.
+    """
+    return fell_due_last(due, by=by) or _made_by_hand_last(ledger, name)
+
+
+def _made_by_hand_last(ledger: Ledger, name: str) -> list[str]:
+    """The ids of the newest runs of the job that have no due time; of a sweep all or none."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    sizes: dict[str, int] = {}
+    for run_id, evidence in ledger.runs.items():
+        wish = evidence.newest_wish(WishKind.SUBMIT) if run_id[:-_SUFFIX] == name else None
+        if wish is not None and "due" not in wish.details and evidence.is_complete:
+            sweep = str(wish.details.get("sweep") or run_id)
+            points = wish.details.get("points")
+            at = (str(evidence.created_at), run_id)
+            found.setdefault(sweep, []).append(at)
+            sizes[sweep] = points if isinstance(points, int) else 1
+    whole = [made for sweep, made in found.items() if len(made) >= sizes[sweep]]
+    return sorted(run_id for _, run_id in max(whole, key=max)) if whole else []
+
+
+def whole_due_runs(ledger: Ledger, name: str) -> list[DueRun]:
+    """As `due_runs`; of a sweep all or none."""
+    return _whole(due_runs(ledger, name))
 
 
 def _due_run(evidence: RunEvidence) -> DueRun | None:

@@ -74,7 +74,7 @@ class Timetable:
         if rules is None:
             raise UsageError(f"cannot schedule {job.name}: its job file has no schedule")
         schedules = self._schedules()
-        fault = schedules.fault(job.spec.name, rules, file=job.file_on_root, text=job.text)
+        fault = schedules.fault(job.spec.name, rules, file=job.file, text=job.text)
         if fault is not None:
             raise SpecError([fault])
         place_on_root(

@@ -86,6 +86,20 @@ def order_of(key: str, heads: Mapping[str, JobHead]) -> list[str]:
     return list(ordered)
 
 
+def no_run_yet(head: JobHead, before: JobHead, *, folder: str) -> Fault:
+    """What to tell of a job that comes after one with a schedule, which has made no run yet.
+
+    Args:
+        folder: of that one, under `jobs/`.
+    """
+    message = (
+        f"the job {before.name}, which it comes after, has a schedule and no run yet. Wait until it falls due"
+        f" (driverun schedule list), or make a run of it at once: driverun submit --now {folder}"
+    )
+    number = head.after.index(before.name) if before.name in head.after else 0
+    return _after_fault(head, number, message)
+
+
 def _equal_names(head: JobHead, others: list[JobHead]) -> Fault:
     files = " and ".join(other.file for other in others)
     message = (

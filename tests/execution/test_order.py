@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from driverun.dispatch.ledger import Ledger
 from driverun.errors import SpecError
-from driverun.execution.intake import local_job
+from driverun.execution.intake import Discovery, local_job
+from driverun.execution.passing import PassingStore
 from driverun.execution.trainer import Trainer
 from driverun.runs.layout import JOBS
 from driverun.runs.state import RunState, WaitingFor
@@ -165,6 +167,30 @@ def test_bad_order_is_told_for_each_job_and_the_queue_goes_on(
     assert faults.keys() == faulty
     assert words in faults["a"]
     assert any("the job a is INVALID" in line and words in line for line in world.said)
+
+
+def test_a_job_that_changes_as_the_one_behind_it_is_made_holds_up_nobody(world: Watching) -> None:
+    world.drop("prepare")
+    world.work()
+    world.drop("train", after=["prepare"])
+    world.drop("unrelated")
+
+    class Edited(PassingStore):
+        """Where somebody has edited a job since it was listed."""
+
+        def read(self, path: str) -> bytes:
+            content = super().read(path)
+            return b"entrypoint: train.py\nseed: -1\n" if path in edited else content
+
+    edited: set[str] = set()
+    discovery = Discovery(Edited(world.store), quiet_s=0.0, clock=world.clock, by="worker")
+    discovery.heads()
+    edited.add(f"{JOBS}/prepare/job.yaml")
+    ledger = Ledger(world.store)
+    ledger.refresh()
+    made, _ = discovery.look(ledger)
+    assert [run_id.rpartition("-")[0] for run_id in made] == ["unrelated"]
+    assert "seed" in str(discovery.invalid["train"].faults[0])
 
 
 def test_a_folder_and_a_file_of_one_name_are_both_told(world: Watching) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driverun.dispatch.lacks import runs_before
 from driverun.dispatch.ledger import Ledger
+from driverun.errors import SpecError
+from driverun.execution.client import Client
 from driverun.execution.intake import Discovery
 from driverun.execution.scheduling import due_runs
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
+from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import SCHEDULES
 from driverun.runs.state import RunState
 from driverun.spool.folder import SpoolFolder
@@ -45,11 +50,14 @@ class Root:
         *,
         code: str = "print(1)\n",
         matrix: Any = None,
+        cron: str | None = "0 3 * * *",
+        after: Sequence[str] = (),
         **schedule: Any,
     ) -> None:
         """Put it there, and let it come to rest."""
         self.write(f"jobs/{name}/train.py", code)
-        spec = {"entrypoint": "train.py", "matrix": matrix, "schedule": {"cron": "0 3 * * *", **schedule}}
+        rules = {"cron": cron, **schedule} if cron is not None else None
+        spec = {"entrypoint": "train.py", "matrix": matrix, "after": [*after], "schedule": rules}
         self.write(f"jobs/{name}/job.yaml", json.dumps(spec))
         self.clock.advance(seconds=QUIET_S + 1.0 + self.store.listing_lag_s)
 
@@ -63,9 +71,27 @@ class Root:
         ledger.refresh()
         return sorted(run.due for run in due_runs(ledger, name))
 
+    def runs(self, name: str = "") -> list[RunEvidence]:
+        """The runs of the job, or all, by their due times."""
+        ledger = Ledger(self.store)
+        self.clock.advance(seconds=self.store.listing_lag_s + 0.1)
+        ledger.refresh()
+        found = [run for run_id, run in ledger.runs.items() if run_id.startswith(name)]
+        return sorted(found, key=_due_of)
+
+    def given(self, name: str) -> list[list[datetime]]:
+        """For each run of the job, when those fell due whose results it is given."""
+        due = {run.run_id: _due_of(run) for run in self.runs()}
+        return [[datetime.fromisoformat(due[each]) for each in runs_before(run)] for run in self.runs(name)]
+
     def to(self, moment: datetime) -> None:
         """Let it be that time."""
         self.clock.advance(seconds=(moment - self.clock.now()).total_seconds())
+
+
+def _due_of(run: RunEvidence) -> str:
+    assert run.run_file is not None
+    return str(run.run_file.computed.get("due"))
 
 
 class Worker:
@@ -252,6 +278,72 @@ def test_a_due_time_of_a_matrix_is_whole_even_if_somebody_died_on_the_way(root: 
     root.clock.advance(seconds=60.0)
     assert root.worker().look() == []
     assert root.dues() == [day(1)] * 3
+
+
+def test_what_comes_after_a_schedule_is_given_what_fell_due_with_it(root: Root) -> None:
+    root.job("nightly")
+    for name in ("earlier-by-name", "zlater"):
+        root.job(name, after=["nightly"])
+    workers = [root.worker() for _ in range(3)]
+    for number in (1, 2):
+        for worker in workers:
+            worker.look()
+        root.to(day(number))
+        for worker in workers:
+            worker.look()
+        root.clock.advance(seconds=3.0)
+        workers[0].look()
+    expected = [[day(1)], [day(2)]]
+    assert root.given("earlier-by-name") == root.given("zlater") == expected
+    assert root.dues("nightly") == root.dues("zlater") == [day(1), day(2)]
+    assert len(root.runs()) == 6, "and none without a due time"
+
+
+def test_what_a_due_time_is_given_does_not_depend_on_when_somebody_looks(root: Root) -> None:
+    root.job("hourly", cron="0 * * * *")
+    root.job("daily", after=["hourly"])
+    root.worker().look()
+    root.to(day(1))
+    root.worker().look()
+    [before] = root.runs("daily")
+    root.store.delete(next(info.path for info in root.store.list("ledger") if "daily-" in info.path))
+    root.to(day(1, hour=5))
+    root.worker().look()
+    assert [run.run_id for run in root.runs("daily")] == [before.run_id]
+    assert root.given("daily") == [[day(1)]]
+
+
+def test_what_comes_after_a_schedule_waits_for_its_first_run(root: Root) -> None:
+    root.job("nightly", matrix={"x": [1, 2]})
+    root.job("report", cron=None, after=["nightly"])
+    root.job("weekly-report", cron="0 2 * * *", after=["nightly"])
+    worker = root.worker()
+    assert worker.look() == []
+    assert worker.discovery.invalid.keys() == {"report"}
+    told = str(worker.discovery.invalid["report"].faults[0])
+    assert "jobs/report/job.yaml:1: after[0]: the job nightly, which it comes after, has a schedule" in told
+    assert "driverun submit --now nightly" in told
+    root.to(day(1, hour=2))
+    assert worker.look() == []
+    root.to(day(1))
+    worker.look()
+    assert not worker.discovery.invalid
+    assert root.given("report") == root.given("weekly-report") == [[day(1), day(1)]]
+    assert root.dues("weekly-report") == [day(1, hour=2)]
+
+
+def test_a_run_that_a_person_made_at_once_will_do_until_one_fell_due(root: Root) -> None:
+    root.job("nightly")
+    root.job("report", cron=None, after=["nightly"])
+    client = Client(root.store, clock=root.clock, by="ann@there")
+    with pytest.raises(SpecError, match="has a schedule and no run yet"):
+        client.submit(client.load_job("report"))
+    assert root.runs() == []
+    at_once = client.submit(client.load_job("nightly")).run_id
+    root.clock.advance(seconds=root.store.listing_lag_s + 1.0)
+    root.worker().look()
+    [report] = root.runs("report")
+    assert runs_before(report) == (at_once,)
 
 
 def test_a_script_can_ask_when_it_was_due(tmp_path: Path) -> None:
