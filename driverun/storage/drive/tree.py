@@ -276,8 +276,10 @@ class RemoteTree:
 
     def _hear(self, folder: str, *, recursive: bool) -> None:
         """Bring what is known of the folder up to date: a poll of the changes, or a listing that is due."""
-        if not self._begin() and not (self._relist_due(folder, recursive=recursive) and not recursive):
-            self._poll(self.shared_s)
+        if self._begin() or (self._relist_due(folder, recursive=recursive) and not recursive):
+            return
+        if not self._poll(self.shared_s):
+            self._relist_due(folder, recursive=recursive)
 
     def refresh(self, max_age_s: float) -> None:
         """Poll the changes, unless that was done within the last `max_age_s`."""
@@ -584,10 +586,11 @@ class RemoteTree:
         self._polled_s = self._clock.monotonic()
         return True
 
-    def _poll(self, max_age_s: float) -> None:
+    def _poll(self, max_age_s: float) -> bool:
+        """Take over what happened. False if the feed began anew: what came before that only listings can tell."""
         started_s = self._clock.monotonic()
         if max_age_s > 0 and started_s - self._polled_s < max_age_s:
-            return
+            return True
         assert self._page_token is not None, "the feed has a beginning"
         page_token = self._page_token
         for _ in range(_PAGES_A_POLL):
@@ -606,13 +609,14 @@ class RemoteTree:
             if page.next_page is None:
                 self._page_token = page.next_start or page_token
                 self._polled_s = started_s
-                return
+                return True
             page_token = page.next_page
         self._page_token = self._client.start_of_changes()
         with self._state:
             for listing in self._listings.values():
                 listing.relist_s = started_s
         self._polled_s = started_s
+        return False
 
     def _relist_due(self, folder: str, *, recursive: bool) -> bool:
         """List anew what is due of the folder. True if anything was, which is as good as a poll of one folder."""

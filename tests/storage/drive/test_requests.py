@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from driverun.storage.drive.client import ChangePage
+from driverun.storage.drive.errors import DriveRefusal, Kind
 from driverun.storage.drive.store import DriveStore
 from driverun.storage.drive.tree import RELIST_S
 from driverun.testing.clock import FakeClock
@@ -214,10 +215,30 @@ def test_a_busy_account_is_listed_anew(
     person.make("wish.json", id_of(emulator, "ledger"), content=b"cancel")
     clock.advance(seconds=10)
     with Counted(emulator) as cost:
-        store.list("ledger")
+        listed = [info.path for info in store.list("ledger")]
     assert cost.methods.count("changes.list") == 5
-    clock.advance(seconds=10)
-    assert "ledger/wish.json" in [info.path for info in store.list("ledger")]
+    assert cost.methods[-2:] == ["changes.getStartPageToken", "files.list"]
+    assert "ledger/wish.json" in listed, "at once: who looks after a long time may look but once"
+
+
+@pytest.mark.parametrize("kind", [Kind.FAULTY, Kind.ABSENT])
+def test_a_feed_that_has_forgotten_where_we_were_begins_anew(
+    emulator: DriveEmulator, clock: FakeClock, store: DriveStore, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    mark = store.news("ledger").mark
+    person = Person(emulator)
+    person.make("wish.json", id_of(emulator, "ledger"), content=b"cancel")
+    clock.advance(seconds=3 * LAG_S)
+
+    def refusing(page_token: str) -> ChangePage:
+        monkeypatch.undo()
+        raise DriveRefusal(kind, "the page token is too old")
+
+    monkeypatch.setattr(store._client, "changes", refusing)
+    assert [info.path for info in store.news("ledger", mark).changed] == ["ledger/wish.json"]
+    person.make("more.json", id_of(emulator, "ledger"), content=b"cancel")
+    clock.advance(seconds=3 * LAG_S)
+    assert "ledger/more.json" in [info.path for info in store.list("ledger")]
 
 
 def test_a_heartbeat_does_not_wait_for_a_listing_that_hangs(
