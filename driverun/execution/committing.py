@@ -20,6 +20,7 @@ from driverun.errors import (
 )
 from driverun.execution.sending import SendingStore
 from driverun.execution.trouble import Trouble
+from driverun.execution.viewing import Sending
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import ClaimEvidence
 from driverun.spool.buffers import newest_snapshot
@@ -87,6 +88,10 @@ class SnapshotCommitter:
     def fit_ended(self) -> None:
         """There is the end of a fit in the spool."""
         self._pending = True
+
+    def sending(self) -> Sending | None:
+        """How far the checkpoint is that is on its way; None where there is none."""
+        return self._sending.sending()
 
     def commit_pending(self) -> None:
         """Commit what is new, if anything is; meant to be called again and again, beside the attempt."""

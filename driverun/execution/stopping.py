@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 from driverun.clock import Clock
-from driverun.execution.context import StopSignal
+from driverun.execution.context import StopSignal, WorkerContext
 from driverun.execution.passing import PassingStore
+from driverun.execution.tasks import NotWaitedFor
 from driverun.storage.base import LinkedItem, ObjectStore, OpensLinks
+
+T = TypeVar("T")
 
 SHORT_S = 1.0  #: sleeps up to here are not worth breaking off
 SHORTEST_S = 0.001  #: what is left by rounding may be less than a tick of the clock, which then stood still
@@ -53,6 +58,24 @@ def rest(clock: Clock, seconds: float, *, unless: Callable[[], bool]) -> bool:
             return False
         clock.sleep(max(SHORTEST_S, min(left_s, SLICE_S)))
     return True
+
+
+def unless_abandoned(context: WorkerContext, act: Callable[[], T]) -> T:
+    """What `act` gives. Raises Abandoned as soon as a person has asked twice, whatever it is waiting for."""
+    try:
+        return context.tasks.wait_for(act, unless=lambda: context.stop.abandon)
+    except NotWaitedFor as exc:
+        raise Abandoned from exc
+
+
+def quietly(act: Callable[[], object]) -> Callable[[], None]:
+    """For what is done beside: that the root is asked nothing more is no news there."""
+
+    def acting() -> None:
+        with suppress(Abandoned):
+            act()
+
+    return acting
 
 
 class AbandonableStore(PassingStore):

@@ -19,6 +19,7 @@ from driverun.dispatch.spread import Others, pick
 from driverun.dispatch.takeover import state_before
 from driverun.dispatch.trust import approval_text
 from driverun.errors import SpecError, TransientStoreError, UsageError
+from driverun.execution.assignment import Assignment
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.idling import Idling
@@ -560,12 +561,15 @@ class Worker:
             given.append(GivenResults(target=target, run_id=other, folder=earlier.results.path))
         attempt = Attempt(
             context,
-            won,
-            run_file=evidence.run_file,
-            spec=spec,
-            derived=before,
-            given=given,
-            origin=partial(self._origin, evidence.run_file),
+            Assignment(
+                key=won.key,
+                claims=tuple(won.claims),
+                run_file=evidence.run_file,
+                spec=spec,
+                derived=before,
+                given=given,
+                origin=partial(self._origin, evidence.run_file),
+            ),
         )
         self._attempt = attempt
         try:

@@ -14,8 +14,8 @@ from driverun.checkpoints.newest import load_manifest
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import StoreError, StoreQuotaExceeded, TransientStoreError
-from driverun.execution.attempt import HAND_OVER_S, TERMINATE_S
 from driverun.execution.context import Stop
+from driverun.execution.supervising import HAND_OVER_S, TERMINATE_S
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode, Worker
 from driverun.runs.layout import LEDGER, RUNS, AttemptKey

@@ -1,8 +1,8 @@
 """What a worker does about one run, from its first look to the outcome, by the code that ships.
 
-The order is that of `execution.worker` and `execution.attempt`; every decision between two steps is made by the
-functions that they call. A worker is cut into phases. What it carries from one to the next is a value, so that
-two workers which came to the same by different ways are the same.
+The order is that of `execution.worker`, `execution.attempt` and `execution.publishing`; every decision between two
+steps is made by the functions that they call. A worker is cut into phases. What it carries from one to the next is a
+value, so that two workers which came to the same by different ways are the same.
 """
 
 from __future__ import annotations
