@@ -11,6 +11,7 @@ from driverun.spec.model import JobSpec
 from driverun.spec.units import format_duration
 
 IDLE = "Idle"  #: the kind of a failure: neither a step nor a line for as long as the job allows
+HELD_UP_S = 5.0  #: between two looks; beyond it this worker stood still itself, and its job with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class LimitWatch:
         self._began_s = began_s
         self._worked_before_s = worked_before_s
         self._active_s: float | None = None  # None: there is no training process
+        self._looked_s: float | None = None
         self._executed = 0
 
     def process_started(self, now_s: float) -> None:
@@ -69,7 +71,15 @@ class LimitWatch:
         return Failure(kind=TIMEOUT, message=message, traceback="")
 
     def fell_idle(self, now_s: float) -> Failure | None:
-        """Why the job counts as stuck; None while it does not."""
+        """Why the job counts as stuck; None while it does not. Asked at every look.
+
+        Time in which nobody looked is not held against the job: Ctrl-Z stops both processes, and so does a virtual
+        machine that is put to sleep.
+        """
+        if self._active_s is not None and self._looked_s is not None:
+            held_up_s = max(0.0, now_s - self._looked_s - HELD_UP_S)
+            self._active_s = min(now_s, self._active_s + held_up_s)
+        self._looked_s = now_s
         idle_s = self.limits.stop_when_idle_s
         if idle_s is None or self._active_s is None or now_s - self._active_s < idle_s:
             return None

@@ -11,6 +11,7 @@ import pytest
 from driverun.cli.render import run_text
 from driverun.execution.context import Stop
 from driverun.execution.intake import local_job
+from driverun.execution.limits import Limits, LimitWatch
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
 from driverun.runs.record import AttemptState
@@ -112,6 +113,15 @@ def test_a_line_now_and_then_is_a_sign_of_life(world: World) -> None:
     run_id = world.job(stop_when_idle="10s")
     world.worker(start=start).work(Mode.UNTIL_EMPTY)
     assert world.client.run(run_id).state is RunState.SUCCEEDED
+
+
+def test_the_silence_of_a_worker_that_stood_still_itself_is_not_the_job_s() -> None:
+    watch = LimitWatch(Limits(stop_when_idle_s=600.0), run_id="one", began_s=0.0, worked_before_s=0.0)
+    watch.process_started(0.0)
+    looks = [watch.fell_idle(float(now_s)) for now_s in (*range(300), *range(9000, 9290))]
+    assert looks == [None] * len(looks), "Ctrl-Z at 300 s, for hours"
+    later = [watch.fell_idle(float(now_s)) for now_s in range(9290, 9310)]
+    assert later[-1] is not None, "what it was silent before and after is its own"
 
 
 def test_the_attempt_at_work_honours_the_newest_submission(world: World) -> None:
