@@ -110,15 +110,28 @@ class DriverunGroup(click.Group):
             # Whoever read our output has gone, as `| head` does; Python would complain once more while it ends.
             sys.stdout = None
             context.exit(0)
+        except OSError as exc:
+            # Something on this machine: a folder that is missing, no right to write, no room on the disk.
+            self._fail(context, exc, EXIT_NO, text=_machine_error(context, exc))
 
-    def _fail(self, context: click.Context, exc: Exception, code: int) -> None:
+    def _fail(self, context: click.Context, exc: Exception, code: int, *, text: str | None = None) -> None:
         if context.ensure_object(App).verbose:
             import traceback
 
             traceback.print_exception(exc)
         else:
-            say(f"driverun: {exc}")
+            say(f"driverun: {text or exc}")
         context.exit(code)
+
+
+def _machine_error(context: click.Context, exc: OSError) -> str:
+    """What became of the command where the operating system refused something."""
+    places = " and ".join(str(place) for place in (exc.filename, exc.filename2) if place is not None)
+    why = f"{places}: {exc.strerror}" if places and exc.strerror else str(exc) or type(exc).__name__
+    return (
+        f"cannot finish {context.invoked_subcommand}: {why}. See that the place is there, has room and may be written"
+        " to, then give the command again; `driverun -v` shows where it happened."
+    )
 
 
 @click.group(cls=DriverunGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -557,13 +557,20 @@ class Client:
             second = (other or self)._final_states(run_b, Path(folder))
             if not first and not second:
                 raise UsageError(f"cannot compare {run_a} and {run_b}: neither has trained anything yet")
+            if not first or not second:
+                raise UsageError(
+                    f"cannot compare {run_a} and {run_b}: {run_b if first else run_a} has neither a checkpoint nor"
+                    " results. See where it stands with `driverun status`."
+                )
             for a, b in zip(first, second, strict=False):
                 difference = first_difference(a, b)
                 if difference is not None:
                     return difference
             if len(first) != len(second):
                 raise UsageError(
-                    f"cannot compare {run_a} and {run_b}: one finished {len(first)} fits, the other {len(second)}"
+                    f"cannot compare {run_a} and {run_b} to the end: {run_a} left {len(first)} states to compare (the"
+                    f" ends of its fits, its newest one, its outputs), {run_b} {len(second)}; as far as both go they"
+                    " are the same. Compare them when both are done."
                 )
             return None
 

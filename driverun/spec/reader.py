@@ -246,6 +246,12 @@ def _plain_words(error: yaml.MarkedYAMLError) -> str:
 
 
 _SLIPS = (
+    (
+        "expected the node content",
+        "a value is missing, or a [ or { is never closed; text that begins with ], } or , has to stand in quotes",
+    ),
+    ("sequence entries are not allowed", "an item of a list (`- `) has to begin a line of its own"),
+    ("while scanning a block scalar", "text that begins with | or > has to stand in quotes"),
     (r"found character '\t'", "a tab stands where YAML allows only spaces; indent with spaces"),
     (
         "mapping values are not allowed",

@@ -320,6 +320,14 @@ def test_runs_that_have_not_trained_cannot_be_compared(shell: Shell) -> None:
     assert "neither has trained" in shell.refused("diff", first, second)
 
 
+def test_of_two_runs_the_one_that_has_nothing_to_compare_is_named(shell: Shell) -> None:
+    done = shell.json("submit", job())["run_id"]
+    assert shell("work").exit_code == 0
+    fresh = shell.json("submit", "mine", "--again")["run_id"]
+    for pair in ((done, fresh), (fresh, done)):
+        assert f": {fresh} has neither a checkpoint nor results" in shell.refused("diff", *pair)
+
+
 def test_a_report_can_be_made_of_a_run_that_has_not_begun(shell: Shell) -> None:
     run_id = shell.json("submit", job())["run_id"]
     assert shell.out("report", run_id, "-o", "page.html").strip() == "page.html"
@@ -379,6 +387,25 @@ def test_an_error_is_one_line_and_a_trace_only_on_demand(shell: Shell) -> None:
     assert verbose.exit_code == EXIT_USAGE
     assert "Traceback" in verbose.stderr
     assert "RunNotFound" in verbose.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "place"),
+    [
+        (("report", "mine", "-o", "nowhere/page.html"), "report", "nowhere/page.html"),
+        (("dev-drive", "--state", "file/state"), "dev-drive", "file/state"),
+    ],
+)
+def test_what_this_machine_refuses_is_one_line_with_the_place(
+    shell: Shell, arguments: tuple[str, ...], command: str, place: str
+) -> None:
+    shell("submit", job())
+    Path("file").touch()
+    result = shell(*arguments)
+    assert result.exit_code == EXIT_NO
+    assert result.stderr.startswith(f"driverun: cannot finish {command}: {place}: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert "NotADirectoryError" in shell("-v", "dev-drive", "--state", "file/state").stderr
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))
