@@ -20,7 +20,7 @@ from driverun.dispatch.lacks import Lack, Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
 from driverun.dispatch.trust import approval_text
-from driverun.errors import ObjectNotFound, RunNotFound, SpecError, UsageError
+from driverun.errors import IntegrityError, ObjectNotFound, RunNotFound, SpecError, UsageError
 from driverun.execution.approving import Review, refuse_other_code, review_of
 from driverun.execution.comparing import choose_runs
 from driverun.execution.finishing import checkpoint_summaries
@@ -51,7 +51,7 @@ from driverun.runs.record import Record
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state, wish_refusal
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import Accelerator, JobSpec
-from driverun.spec.order import job_head, order_faults
+from driverun.spec.order import JobHead, job_head, order_faults
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spec.units import format_duration, format_size
 from driverun.spool.outputs import differs_by_the_clock
@@ -115,23 +115,13 @@ class Client:
         A run that is there already is the answer, unless `again`.
 
         Raises:
-            SpecError: the params cannot be set.
+            SpecError: the params cannot be set, or the job cannot be beside the others of the root.
         """
-        self._ledger.refresh()
-        heads = {job.name: job_head(job.spec, file=job.file, text=job.text)}
-        if job.spec.after:  # only then the others matter
-            heads = {
-                **_Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by).heads(),
-                **heads,
-            }
-            faults = order_faults(heads).get(job.name)
-            if faults:
-                raise SpecError(faults)
         return submit_in_order(
             self._store,
             self._ledger,
             job,
-            heads=heads,
+            heads=self._heads_around(job),
             load=lambda name: job_on_root(self._store, name),
             overrides=params or {},
             again=again,
@@ -139,14 +129,39 @@ class Client:
             by=self._by,
         )
 
+    def _heads_around(self, job: Job) -> Mapping[str, JobHead]:
+        """The job and those of the root that matter to it, as of now.
+
+        Raises:
+            SpecError: it cannot be beside them.
+        """
+        self._ledger.refresh()
+        heads: dict[str, JobHead] = {}
+        if job.spec.after:
+            heads |= _Look(self._store, quiet_s=float("inf"), clock=self._clock, by=self._by).heads()
+        else:  # of a large root no more is read than has to be
+            folders = {job.spec.name, *(folder.removeprefix(f"{JOBS}/") for folder in self._namesakes(job))}
+            for name in sorted(folders - {job.name}):
+                try:
+                    other = job_on_root(self._store, name, with_code=False)
+                except (UsageError, ObjectNotFound, IntegrityError, ValueError):
+                    continue  # gone, or INVALID: `driverun status` tells of it
+                heads[name] = job_head(other.spec, file=other.file, text=other.text)
+        heads[job.name] = job_head(job.spec, file=job.file, text=job.text)
+        faults = order_faults(heads).get(job.name)
+        if faults:
+            raise SpecError(faults)
+        return heads
+
     # Schedules.
 
     def schedule(self, job: Job) -> ScheduleSummary:
         """Put a job with a schedule in its place on the root; its runs are made as they fall due.
 
         Raises:
-            SpecError: it would never fall due.
+            SpecError: it would never fall due, or cannot be beside the others of the root.
         """
+        self._heads_around(job)
         return self._timetable.put(job)
 
     def schedules(self) -> list[ScheduleSummary]:

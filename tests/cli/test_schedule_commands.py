@@ -54,6 +54,8 @@ def test_a_schedule_that_cannot_be_is_refused_with_its_field(shell: Shell) -> No
     assert "job.yaml:2: schedule.until: 2020-01-01 is in the past" in shell.refused("submit", job(past))
     never = NIGHTLY.replace("0 3 * * *", "0 0 30 2 *")
     assert "schedule.cron: '0 0 30 2 *' never comes" in shell.refused("submit", job(never))
+    early = NIGHTLY + "after: [prepare]\n"
+    assert "mine/job.yaml:3: after[0]: there is no job prepare" in shell.refused("submit", job(early))
     assert not (shell.root / "jobs/mine").exists()
 
 

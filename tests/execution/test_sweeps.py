@@ -142,15 +142,25 @@ def test_runs_are_compared_by_sweep_by_job_and_one_by_one(world: World) -> None:
 
 
 def test_a_name_of_two_jobs_is_not_compared(world: World) -> None:
-    one, two = submit(world, "one", name="x"), submit(world, "two", name="x", params={"a": 1})
+    one = submit(world, "one", name="x")
+    world.store.delete(f"{JOBS}/one/job.yaml")
+    two = submit(world, "two", name="x", params={"a": 1})
     with pytest.raises(UsageError, match="x is the name of runs of jobs/one and jobs/two"):
         world.client.compare(["x"])
     assert [run.run_id for run in world.client.compare(["one"]).runs] == [one.run_id]
     assert len(world.client.compare([one.run_id, two.run_id]).runs) == 2
 
 
-def test_a_second_job_of_a_name_is_told_so_at_submission(world: World) -> None:
+def test_a_second_job_of_a_name_is_refused_and_one_of_a_name_that_runs_have_is_told_so(world: World) -> None:
     submit(world, "one", name="x")
+    for folder in ("two", "x"):
+        with pytest.raises(SpecError, match=rf"{folder}/job\.yaml is called x, and so is jobs/one/job\.yaml"):
+            submit(world, folder, name="x")
+    submit(world, "four")
+    with pytest.raises(SpecError, match=r"two/job\.yaml is called four, and so is jobs/four/job\.yaml"):
+        submit(world, "two", name="four")
+    assert {info.path.split("/")[1] for info in world.store.list(JOBS, recursive=True)} == {"one", "four"}
+    world.store.delete(f"{JOBS}/one/job.yaml")
     submit(world, "two", name="x", params={"a": 1})
     submit(world, "three")
     client = world.client
