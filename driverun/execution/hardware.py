@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from driverun.execution.memory import memory_bytes
+from driverun.transfer.asking import ask
 
 NVIDIA_SMI = "nvidia-smi"
 LIMIT_S = 10.0  #: one that is well answers within a second; the first time on a fresh runtime takes longest
@@ -199,38 +197,18 @@ def _ask(query: str, environment: Mapping[str, str], limit_s: float) -> list[lis
     if command is None:
         return []
     try:
-        child = subprocess.Popen(
-            [command, query, "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,  # an interrupt of the terminal is not for it
+        answer = ask(
+            [command, query, "--format=csv,noheader,nounits"], environment=environment, limit_s=limit_s
         )
+    except TimeoutError as exc:
+        raise _NoAnswer(f"{NVIDIA_SMI} did not answer within {limit_s:g} s") from exc
     except OSError as exc:
         raise _NoAnswer(f"{command} cannot be started: {exc.strerror}") from exc
-    try:
-        content, _ = child.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired as exc:
-        _let_go(child)
-        raise _NoAnswer(f"{NVIDIA_SMI} did not answer within {limit_s:g} s") from exc
-    lines = [line.strip() for line in content.decode(errors="replace").splitlines() if line.strip()]
-    if child.returncode != 0:
-        said = lines[0] if lines else f"code {child.returncode}"
+    if answer.code != 0:
+        said = answer.lines[0] if answer.lines else f"code {answer.code}"
         raise _NoAnswer(f"{NVIDIA_SMI} failed: {said[:200]}")
-    return [[field.strip() for field in line.split(",")] for line in lines if "No devices" not in line]
-
-
-def _let_go(child: subprocess.Popen[bytes]) -> None:
-    """End the child, without waiting for one that the kernel holds on to."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)  # what it started would hold the pipe open
-    if child.stdout is not None:
-        child.stdout.close()
-    try:
-        child.wait(timeout=1.0)
-    except subprocess.TimeoutExpired:
-        return
+    rows = [line for line in answer.lines if "No devices" not in line]
+    return [[field.strip() for field in line.split(",")] for line in rows]
 
 
 def _mib(text: str) -> int:

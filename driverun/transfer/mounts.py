@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from driverun.transfer.asking import ask
 
 #: Where `google.colab.drive.mount("/content/drive")` shows My Drive.
 MY_DRIVE = Path("/content/drive/MyDrive")
@@ -64,20 +64,13 @@ def folder_fault(folder: Path, *, timeout_s: float = PROBE_S) -> str | None:
 
 
 def _fault_of(probe: str, asked: object, timeout_s: float) -> str | None:
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-c", probe],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-I", "-c", probe]
     try:
-        _, complaint = child.communicate(json.dumps(asked).encode(), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        _let_go(child)
+        answer = ask(command, given=json.dumps(asked).encode(), limit_s=timeout_s)
+    except TimeoutError:
         return f"the mount did not answer within {timeout_s:g} s"
-    if child.returncode != 0:
-        return (complaint.decode(errors="replace").strip().splitlines() or ["the mount cannot be read"])[-1]
+    if answer.code != 0:
+        return (answer.lines or ("the mount cannot be read",))[-1]
     return None
 
 
@@ -91,17 +84,6 @@ def link_files(places: Mapping[str, Path], data_folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(place)
-
-
-def _let_go(child: subprocess.Popen[bytes]) -> None:
-    """End the child, without waiting for one that the kernel holds on to."""
-    child.kill()
-    for pipe in (child.stdin, child.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=1.0)
 
 
 def _some_of(items: Sequence[tuple[Path, int]]) -> list[tuple[Path, int]]:
