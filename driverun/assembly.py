@@ -288,13 +288,18 @@ def open_worker(
     show_progress: Callable[[str], OnProgress] | None = None,
     wrap_store: Callable[[ObjectStore], ObjectStore] = lambda store: store,
     secret_sources: Sequence[SecretSource] = (),
+    machine: Machine | None = None,
 ) -> Worker:
     """A worker of this machine on the root that is meant; rehearsals wrap its store.
 
     Secrets come from `secret_sources`, else from the environment, else from the keyring.
+
+    Args:
+        machine: as whoever asks has just found it; None: it is looked at now.
     """
     settings = here.settings()
-    machine = look_at_machine(settings.workdir, environment=here.environment)
+    if machine is None:
+        machine = look_at_machine(settings.workdir, environment=here.environment)
     context = WorkerContext(
         store=wrap_store(open_store(option, here)),
         clock=here.clock,

@@ -90,7 +90,8 @@ class _Cell:
     def run(self) -> None:
         options, here = self._options, self._here
         left_s = self._left_s()
-        machine = look_at_machine(here.settings().workdir)
+        machine = look_at_machine(here.settings().workdir, environment=here.environment)
+        self._gpus = machine.gpus
         found = (
             f"driverun {__version__} · {options.root} · {describe(machine)} · {span(left_s)} for this runtime"
         )
@@ -106,6 +107,7 @@ class _Cell:
             say=self._said.append,
             show=self._written.append,
             secret_sources=(ColabSecrets(here.clock),),
+            machine=machine,
         )
 
         def draw() -> None:
@@ -139,9 +141,9 @@ class _Cell:
         self._stop.ask(Stop.USER if number == signal.SIGINT else Stop.TERM)
 
     def _draw(self, found: str, worker: Worker, *, ending: Sequence[str] = ()) -> None:
-        if self._refreshes % LOOK_AT_GPU_EVERY == 0:
-            self._gpus = gpu_uses()
         self._refreshes += 1
+        if self._refreshes % LOOK_AT_GPU_EVERY == 0:
+            self._gpus = gpu_uses(environment=self._here.environment)
         shown = worker.view()
         banner = f"{found} · {queue_text(run.state.value for run in shown.runs)}"
         view = CellView(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def test_an_empty_queue_ends_the_cell(
     text = said(capsys)
     assert "nothing in the queue" in text
     assert text.strip().endswith("The queue is empty.")
+
+
+def test_the_machine_is_asked_for_its_gpu_once_before_work_begins(
+    root: str,
+    here: Surroundings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(colab, "LOOK_AT_GPU_EVERY", sys.maxsize)  # however slow this machine is
+    asked = tmp_path / "asked"
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho $1 >> {asked}\necho Tesla T4, 15360, 0, 7, 550.54.15, GPU-1\n")
+    smi.chmod(0o755)
+    here = replace(here, environment={**here.environment, "PATH": str(tmp_path)})
+    run_cell(CellOptions(root=root), here=here)
+    assert "Tesla T4" in said(capsys)
+    assert len(asked.read_text().splitlines()) == 1
 
 
 def test_jobs_that_are_not_there_are_told(
