@@ -12,7 +12,15 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Annotated, Any
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from driverun.spec.fields import enum_of
 
@@ -176,6 +184,18 @@ class ScheduleRules(BaseModel):
         description="The last day, or the last moment, at which a run may fall due; in the schedule's time zone.",
         examples=["2027-12-31", "2027-12-31T18:00"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, written: Any) -> Any:
+        """A cron expression by itself is the likeliest slip, so its answer is what to write, word for word."""
+        if isinstance(written, str):
+            try:
+                five_fields(written)
+            except ValueError:
+                return written  # then it is told what it is not
+            raise ValueError(f'the expression has a name here: schedule: {{cron: "{written.strip()}"}}')
+        return written
 
     @field_validator("timezone", mode="before")
     @classmethod

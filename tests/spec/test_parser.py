@@ -214,7 +214,9 @@ FAULTS: list[tuple[str, str, int | None, str]] = [
     ),
     ("after[0]", "after: [a b]", 2, "cannot be the name of a job"),
     ("min_memory", "min_memory: lots", 2, "is not a size"),
-    ("schedule", "schedule: '@daily'", 2, "expected a mapping, such as schedule: "),
+    ("schedule", "schedule: '@daily'", 2, 'schedule: {cron: "@daily"}'),
+    ("schedule", "schedule: 0 3 * * *", 2, r'schedule: {cron: "0 3 \* \* \*"}'),
+    ("schedule", "schedule: daily", 2, "expected a mapping, such as schedule: "),
     ("schedule.cron", "schedule: {timezone: UTC}", 2, "this field is required, such as cron: 0 3"),
     (
         "schedule.cron",
