@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
-from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, candidate_of, next_run, priority_of
+from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, Waiting, candidate_of, next_run, priority_of
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.heartbeat import RecordKeeper
-from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep
+from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep, runs_before
 from driverun.dispatch.lease import LeaseWatch, may_be_stale
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
@@ -35,7 +35,7 @@ from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
 from driverun.runs.ownership import owner_of
 from driverun.runs.record import AttemptState, Record, RunFile
-from driverun.runs.state import Derived, RunState, derive_state
+from driverun.runs.state import Derived, RunState, WaitingFor, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
@@ -372,12 +372,29 @@ class Worker:
         )
         worked.left = {}
         for waiting in choice.waiting:
-            worked.left[waiting.run_id] = waiting.text
+            text = waiting.text + self._left_to_others(waiting)
+            worked.left[waiting.run_id] = text
             if waiting.waiting_for is not None or waiting.run_id not in self._too_late:
-                self._tell(waiting.run_id, f"{waiting.run_id} waits: {waiting.text}")
+                self._tell(waiting.run_id, f"{waiting.run_id} waits: {text}")
         self._too_late = {waiting.run_id for waiting in choice.waiting if waiting.waiting_for is None}
         self._seen = self._views(derived, worked.left)
         return choice, derived, soonest_s
+
+    def _left_to_others(self, waiting: Waiting) -> str:
+        """What to add where a run comes after jobs that this worker was not told to work on; "" where it does not."""
+        if not self._jobs or waiting.waiting_for is not WaitingFor.AFTER:
+            return ""
+        before = [self._ledger.run(each) for each in runs_before(self._ledger.runs[waiting.run_id])]
+        names = {
+            each.run_file.name
+            for each in before
+            if each is not None and each.run_file is not None and each.run_id in self._standing.open
+            if not self._wants(each)
+        }
+        if not names:
+            return ""
+        told = " ".join(f"--job {name}" for name in sorted(names))
+        return f". This worker keeps to {', '.join(sorted(self._jobs))}; give it {told} as well"
 
     def _note_secrets(self, touched: Iterable[RunEvidence]) -> None:
         """Whatever job has a secret, others do not see it, over or not."""

@@ -45,6 +45,15 @@ def test_a_job_that_nobody_named_is_neither_read_nor_made_a_run(world: World) ->
     assert not [line for line in world.said if "INVALID" in line]
 
 
+def test_a_run_that_waits_for_a_job_that_nobody_named_says_which(world: World) -> None:
+    first = world.job("prepare")
+    train = world.job("train", after=["prepare"])
+    assert work_on(world, "train").left == {
+        train: f"comes after {first} (QUEUED). This worker keeps to train; give it --job prepare as well"
+    }
+    assert list(work_on(world, "train", "prepare").outcomes) == [first, train]
+
+
 def test_a_run_is_found_by_the_name_that_its_job_file_gives(world: World) -> None:
     run_id = world.job("folder", name="digits")
     assert list(work_on(world, "digits").outcomes) == [run_id]
