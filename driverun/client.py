@@ -11,7 +11,10 @@ mended, a TransientStoreError where the root is out of reach and trying again ma
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from driverun.assembly import Surroundings, WorkOptions, init_root, open_client,
 from driverun.errors import RunFailed, UsageError, WaitTimeout
 from driverun.execution import client as calls
 from driverun.execution.approving import Review
-from driverun.execution.context import StopSignal
+from driverun.execution.context import Stop, StopSignal
 from driverun.execution.outcome import Outcome
 from driverun.execution.timetable import ScheduleSummary
 from driverun.execution.worker import Mode
@@ -215,16 +218,22 @@ class Client:
 
         Returns:
             How the newest attempt at each run ended that was taken up here.
+
+        Raises:
+            KeyboardInterrupt: somebody interrupted it (Ctrl-C, a notebook's stop button). What was trained is committed
+                by then, and the run handed over; a second interrupt gives that up.
         """
+        stop = stop if stop is not None else StopSignal()
         worker = open_worker(
             self._root,
             self._here,
             options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=tuple(jobs)),
-            stop=stop if stop is not None else StopSignal(),
+            stop=stop,
             say=say,
             show=show,
         )
-        return dict(worker.work(Mode.ONCE if once else Mode.UNTIL_EMPTY).outcomes)
+        with _handing_over_first(stop):
+            return dict(worker.work(Mode.ONCE if once else Mode.UNTIL_EMPTY).outcomes)
 
 
 class RunHandle:
@@ -367,6 +376,31 @@ class RunHandle:
         place = Path(file) if file is not None else self._here.cwd / f"{self._id}.html"
         place.write_text(self._calls.report(self._id), encoding="utf-8")
         return place
+
+
+@contextmanager
+def _handing_over_first(stop: StopSignal) -> Iterator[None]:
+    """Within the block an interrupt asks to commit and hand over, and is raised at its end; a second asks to abandon.
+
+    Where an interrupt raises no KeyboardInterrupt, or comes to another thread, everything stays as it is.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupts: list[int] = []
+
+    def on_interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        stop.ask(Stop.USER)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _id_of(run: str | RunHandle) -> str:

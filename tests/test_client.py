@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,12 @@ import pytest
 import driverun
 from driverun.assembly import Surroundings
 from driverun.errors import RootNotFound, RunFailed, RunNotFound, SpecError, UsageError, WaitTimeout
+from driverun.execution.context import StopSignal
+from driverun.execution.worker import Worker
+from driverun.runs.record import AttemptState
 from driverun.testing.clock import FakeClock
 from tests.e2e.runtimes import REPOSITORY, clean_environment
+from tests.execution.watching import once_at, watched
 from tests.execution.world import Plan, World
 
 
@@ -25,6 +31,14 @@ def here(tmp_path: Path) -> Surroundings:
         home=tmp_path,
         clock=FakeClock(),
     )
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """An interrupt is raised, as in a notebook; in the background of a shell nobody would hear of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -110,6 +124,29 @@ def test_a_run_that_fails_has_no_results_and_says_why(
     assert run.result().is_dir()
     with pytest.raises(UsageError, match="SUCCEEDED"):
         run.retry()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_of_work_commits_and_hands_over_first(
+    client: driverun.Client, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.submit(job(tmp_path))
+    world.plan = Plan(snapshot_every=1)
+    interrupting = watched(world, once_at(6, lambda: signal.raise_signal(signal.SIGINT)))
+
+    def opened(*_: object, stop: StopSignal, **__: object) -> Worker:
+        world.stop = stop
+        return world.worker(start=interrupting)
+
+    monkeypatch.setattr("driverun.client.open_worker", opened)
+    with pytest.raises(KeyboardInterrupt):
+        client.work()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    status = run.status()
+    assert status.state is driverun.RunState.INTERRUPTED
+    assert status.committed_step == status.step >= 6
+    assert client.work()[run.id].state is AttemptState.SUCCEEDED
+    assert run.status().attempts[-1].first_step == status.step, "at once, without waiting for a lease"
 
 
 def test_what_is_wrong_is_raised_as_the_commands_print_it(
