@@ -85,19 +85,20 @@ class AbandonableStore(PassingStore):
         super().__init__(inner)
         self._stop = stop
 
-    def _before(self) -> None:
+    def _pass(self, operation: str, path: str, act: Callable[[], T]) -> T:
         if self._stop.abandon:
             raise Abandoned
+        return super()._pass(operation, path, act)
 
 
 class AbandonableLinksStore(AbandonableStore):
     """An AbandonableStore over one that can read files outside of the root, too."""
 
     def open_link(self, file_id: str, *, resource_key: str | None = None) -> LinkedItem:
-        self._before()
-        if not isinstance(self._inner, OpensLinks):
-            raise TypeError(f"{type(self._inner).__name__} opens no links")
-        return self._inner.open_link(file_id, resource_key=resource_key)
+        inner = self._inner
+        if not isinstance(inner, OpensLinks):
+            raise TypeError(f"{type(inner).__name__} opens no links")
+        return self._pass("open_link", file_id, lambda: inner.open_link(file_id, resource_key=resource_key))
 
 
 def abandonable(store: ObjectStore, stop: StopSignal) -> AbandonableStore:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import enum
 import random as random_module
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
 from driverun.errors import StoreError
-from driverun.storage.base import FolderNews, ObjectInfo, ObjectStore, People, people_of
+from driverun.execution.passing import PassingStore
+from driverun.storage.base import ObjectStore
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ class Injection:
         )
 
 
-class FaultyStore:
+class FaultyStore(PassingStore):
     """An ObjectStore that passes everything on to `inner`, until it is told to fail.
 
     Attributes:
@@ -85,8 +84,8 @@ class FaultyStore:
             random: for the draws of the injections; the default is seeded with 0.
             on_operation: called at both moments of every operation; it may kill the process.
         """
+        super().__init__(inner)
         self.operations: list[Operation] = []
-        self._inner = inner
         self._crash_at = crash_at
         self._crash_moment = crash_moment
         self._injections = tuple(injections)
@@ -100,68 +99,23 @@ class FaultyStore:
     def is_dead(self) -> bool:
         return self._is_dead
 
-    @property
-    def listing_lag_s(self) -> float:
-        return self._inner.listing_lag_s
-
-    @property
-    def location(self) -> str:
-        return self._inner.location
-
-    def people(self) -> People | None:
-        return people_of(self._inner)
-
-    def now(self) -> datetime:
-        return self._run("now", "", self._inner.now)
-
-    def create(
-        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
-    ) -> ObjectInfo:
-        return self._run("create", path, lambda: self._inner.create(path, content, properties=properties))
-
-    def replace(
-        self, path: str, content: bytes | Path, *, properties: Mapping[str, str] | None = None
-    ) -> ObjectInfo:
-        return self._run("replace", path, lambda: self._inner.replace(path, content, properties=properties))
-
-    def read(self, path: str) -> bytes:
-        return self._run("read", path, lambda: self._inner.read(path))
-
-    def download(self, path: str, target: Path) -> ObjectInfo:
-        return self._run("download", path, lambda: self._inner.download(path, target))
-
-    def stat(self, path: str) -> ObjectInfo:
-        return self._run("stat", path, lambda: self._inner.stat(path))
-
-    def list(self, folder: str, *, recursive: bool = False, prefix: str = "") -> list[ObjectInfo]:
-        return self._run("list", folder, lambda: self._inner.list(folder, recursive=recursive, prefix=prefix))
-
-    def news(self, folder: str, since: object = None) -> FolderNews:
-        """Counted, and failed, as a listing: it is one."""
-        return self._run("list", folder, lambda: self._inner.news(folder, since))
-
-    def delete(self, path: str) -> None:
-        return self._run("delete", path, lambda: self._inner.delete(path))
-
-    def ensure_folder(self, path: str) -> None:
-        return self._run("ensure_folder", path, lambda: self._inner.ensure_folder(path))
-
-    def _run(self, name: str, path: str, work: Callable[[], T]) -> T:
+    def _pass(self, operation: str, path: str, act: Callable[[], T]) -> T:
+        name = "list" if operation == "news" else operation  # it is a listing: counted, and failed, as one
         with self._turn:
             self._raise_if_dead()
             before = Operation(number=len(self.operations) + 1, name=name, path=path, moment=Moment.BEFORE)
             self.operations.append(before)
-        self._pass(before)
+        self._come_by(before)
         after = Operation(number=before.number, name=name, path=path, moment=Moment.AFTER)
         try:
-            answer = work()
+            answer = act()
         except StoreError:
             self._die_at(after)  # a refusal is an answer too, and the dead do not hear it
             raise
-        self._pass(after)
+        self._come_by(after)
         return answer
 
-    def _pass(self, operation: Operation) -> None:
+    def _come_by(self, operation: Operation) -> None:
         if self._on_operation is not None:
             self._on_operation(operation)
         self._die_at(operation)
