@@ -200,7 +200,7 @@ class Client:
         once: bool = False,
         max_runtime_s: float | None = None,
         allow_cpu: bool = True,
-        jobs: Collection[str] = (),
+        jobs: str | Collection[str] = (),
         say: Callable[[str], None] = _silent,
         show: Callable[[str], None] = _silent,
         stop: StopSignal | None = None,
@@ -224,10 +224,11 @@ class Client:
                 by then, and the run handed over; a second interrupt gives that up.
         """
         stop = stop if stop is not None else StopSignal()
+        names = (jobs,) if isinstance(jobs, str) else tuple(jobs)
         worker = open_worker(
             self._root,
             self._here,
-            options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=tuple(jobs)),
+            options=WorkOptions(max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=names),
             stop=stop,
             say=say,
             show=show,

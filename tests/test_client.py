@@ -17,6 +17,7 @@ from driverun.errors import RootNotFound, RunFailed, RunNotFound, SpecError, Usa
 from driverun.execution.context import StopSignal
 from driverun.execution.worker import Worker
 from driverun.runs.record import AttemptState
+from driverun.runs.state import WaitingFor
 from driverun.testing.clock import FakeClock
 from tests.e2e.runtimes import REPOSITORY, clean_environment
 from tests.execution.watching import once_at, watched
@@ -108,6 +109,14 @@ def test_a_run_that_is_not_over_in_time_goes_on(client: driverun.Client, tmp_pat
     assert run.status().state is driverun.RunState.QUEUED
 
 
+def test_a_run_waits_no_longer_for_data_once_they_are_there(client: driverun.Client, tmp_path: Path) -> None:
+    run = client.submit(job(tmp_path, "entrypoint: train.py\ndata: [{source: data/set.npz}]\n"))
+    assert [each.waiting_for for each in client.status()] == [WaitingFor.DATA]
+    (tmp_path / "set.npz").write_bytes(b"numbers")
+    client.upload(tmp_path / "set.npz", "data/set.npz")
+    assert run.status().waiting_for is None, "whatever an earlier look has seen"
+
+
 def test_a_run_that_fails_has_no_results_and_says_why(
     client: driverun.Client, world: World, tmp_path: Path
 ) -> None:
@@ -157,9 +166,14 @@ def test_what_is_wrong_is_raised_as_the_commands_print_it(
     assert {fault.field for fault in caught.value.faults} >= {"entrypiont", "priority"}
     with pytest.raises(UsageError, match="neither a folder here nor a job"):
         client.submit("nothing")
+    with pytest.raises(UsageError, match="cannot work on nothing: there is no job"):
+        client.work(jobs="nothing")
+    run = client.submit(job(tmp_path, name="sound"))
+    with pytest.raises(UsageError, match="a whole number, such as 10 or -5, not 'high'"):
+        run.prioritize("high")  # type: ignore[arg-type]
     with pytest.raises(RootNotFound, match="driverun init"):
         driverun.Client(tmp_path, here=here)
-    assert client.runs() == []
+    assert client.runs() == [run]
 
 
 def test_the_example_of_the_page_prints_what_the_page_says(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Client:
         self._by = by
         self._ledger = Ledger(store)
         self._timetable = Timetable(store, self._ledger, by=by)
-        self._sources: KnownSources | None = None  # as of the last look at all runs
+        self._sources: KnownSources | None = None  # during a look at all runs, many of which want the same
         self._counted: tuple[int, Counter[str]] | None = None
 
     @property
@@ -223,11 +223,16 @@ class Client:
         """The runs, oldest first, without their checkpoints; of more than `most` those that matter most."""
         self._ledger.refresh()
         now = self._store.now()
-        self._sources = KnownSources(self._store)  # many runs want the same
         runs = self._ledger.runs
         derived = {run_id: self._derive(evidence, now=now) for run_id, evidence in runs.items()}
         shown = worth_showing(runs, derived, most=most)
-        summaries = [self._summary(runs[run_id], details=False, derived=derived[run_id]) for run_id in shown]
+        self._sources = KnownSources(self._store)
+        try:
+            summaries = [
+                self._summary(runs[run_id], details=False, derived=derived[run_id]) for run_id in shown
+            ]
+        finally:
+            self._sources = None
         return overview_of(summaries, derived)
 
     def run(self, run: str) -> RunSummary:
@@ -429,6 +434,10 @@ class Client:
 
     def prioritize(self, run: str, priority: int) -> str:
         """Put the run before those of a lower priority, behind those of a higher one; gives its id."""
+        if not isinstance(priority, int):
+            raise UsageError(
+                f"cannot move {run}: a priority is a whole number, such as 10 or -5, not {priority!r}"
+            )
         evidence = self._evidence(run)
         self._refuse(WishKind.PRIORITY, evidence)
         details = {"priority": priority}
