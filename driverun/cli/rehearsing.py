@@ -99,7 +99,7 @@ def drill(
     `driverun compare` shows are compared as well.
     """
     from driverun.cli import render
-    from driverun.execution.intake import local_job
+    from driverun.execution.jobs import local_job
     from driverun.launchers.drill import run_drill
     from driverun.launchers.sweep_drill import run_sweep_drill
 

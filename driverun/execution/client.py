@@ -23,20 +23,10 @@ from driverun.dispatch.trust import approval_text
 from driverun.errors import IntegrityError, ObjectNotFound, RunNotFound, SpecError, UsageError
 from driverun.execution.approving import Review, refuse_other_code, review_of
 from driverun.execution.comparing import choose_runs
+from driverun.execution.discovering import Discovery, InvalidJob
 from driverun.execution.finishing import checkpoint_summaries
-from driverun.execution.intake import (
-    Discovery,
-    InvalidJob,
-    Job,
-    Submission,
-    authors_of,
-    job_on_root,
-    local_job,
-    make_wish,
-    named_job,
-    submit_in_order,
-    syntax_warning,
-)
+from driverun.execution.intake import Submission, authors_of, make_wish, submit_in_order
+from driverun.execution.jobs import Job, job_on_root, local_job, named_job, syntax_warning
 from driverun.execution.timetable import ScheduleSummary, Timetable
 from driverun.report.compare import Compared, Comparison, compare
 from driverun.report.curves import Curves, read_curves

@@ -11,7 +11,7 @@ from typing import Any
 
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import DriverunError, ObjectNotFound, SpecError, UsageError
-from driverun.execution.intake import Job, job_names, job_on_root, place_on_root
+from driverun.execution.jobs import Job, job_names, job_on_root, place_on_root
 from driverun.execution.scheduling import Schedules, due_runs
 from driverun.runs.layout import JOBS, ScheduleWish
 from driverun.spec.due import Span, next_due

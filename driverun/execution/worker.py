@@ -22,8 +22,9 @@ from driverun.errors import SpecError, TransientStoreError, UsageError
 from driverun.execution.assignment import Assignment
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
+from driverun.execution.discovering import Discovery
 from driverun.execution.idling import Idling
-from driverun.execution.intake import Discovery, job_names
+from driverun.execution.jobs import job_names
 from driverun.execution.outcome import Outcome
 from driverun.execution.secrets import lacking_secrets
 from driverun.execution.standing import Standing, state_as_alive

@@ -9,7 +9,7 @@ from driverun.clock import Clock
 from driverun.dispatch.choose import Capabilities, candidate_of, waiting_for
 from driverun.dispatch.ledger import Ledger
 from driverun.execution.client import Client
-from driverun.execution.intake import Discovery
+from driverun.execution.discovering import Discovery
 from driverun.report.summary import RunSummary
 from driverun.runs.layout import AttemptKey
 from driverun.runs.record import AttemptState

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from driverun.clock import SystemClock
-from driverun.execution.intake import Job, job_on_root
+from driverun.execution.jobs import Job, job_on_root
 from driverun.runs.heads import head_of
 from driverun.runs.layout import DATA, JOBS, LEDGER, ROOT_FILE, RUNS, AttemptKey, WishKind, wish_file
 from driverun.runs.record import AttemptState, Claim, Failure, ProcessId, Record, ResultsRef, Wish

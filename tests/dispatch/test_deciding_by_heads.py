@@ -16,7 +16,7 @@ from driverun.dispatch.lacks import results_given
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import RunNotFound, UsageError
 from driverun.execution.comparing import choose_runs
-from driverun.execution.intake import _known_jobs
+from driverun.execution.discovering import known_jobs
 from driverun.execution.passing import PassingStore
 from driverun.execution.scheduling import due_runs
 from driverun.report.summary import summarize
@@ -326,7 +326,7 @@ def test_heads_lead_to_the_decisions_that_contents_lead_to(seed: int) -> None:
     by_heads, by_contents = root.ledger(has_heads=True), root.ledger(has_heads=False)
     assert by_heads.problems == by_contents.problems == ()
     assert by_heads.runs.keys() == by_contents.runs.keys()
-    assert _known_jobs(by_heads) == _known_jobs(by_contents)
+    assert known_jobs(by_heads) == known_jobs(by_contents)
     for name in ("digits", "other"):
         assert due_runs(by_heads, name) == due_runs(by_contents, name)
         assert chosen(by_heads.runs, name) == chosen(by_contents.runs, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from driverun.execution.context import Stop
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.worker import Mode
 from driverun.runs.layout import packs_folder
 from driverun.runs.state import RunState

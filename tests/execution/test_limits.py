@@ -10,7 +10,7 @@ import pytest
 
 from driverun.cli.render import run_text
 from driverun.execution.context import Stop
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.limits import Limits, LimitWatch
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode

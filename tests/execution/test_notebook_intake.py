@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driverun.errors import SpecError
-from driverun.execution.intake import local_job, syntax_warning
+from driverun.execution.jobs import local_job, syntax_warning
 from driverun.spec.model import EntrypointKind
 
 SOUND = json.dumps({"nbformat": 4, "cells": [{"cell_type": "code", "source": ["!pip install x"]}]})

@@ -11,7 +11,8 @@ import pytest
 
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import SpecError
-from driverun.execution.intake import Discovery, local_job
+from driverun.execution.discovering import Discovery
+from driverun.execution.jobs import local_job
 from driverun.execution.passing import PassingStore
 from driverun.execution.trainer import Trainer
 from driverun.runs.layout import JOBS

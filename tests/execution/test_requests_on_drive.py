@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from driverun.execution.context import Stop
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode
 from driverun.runs.state import RunState

@@ -14,7 +14,7 @@ from driverun.dispatch.lacks import runs_before
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import SpecError
 from driverun.execution.client import Client
-from driverun.execution.intake import Discovery
+from driverun.execution.discovering import Discovery
 from driverun.execution.scheduling import due_runs
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode

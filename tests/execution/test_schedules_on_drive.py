@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from driverun.dispatch.ledger import Ledger
-from driverun.execution.intake import Discovery, local_job
+from driverun.execution.discovering import Discovery
+from driverun.execution.jobs import local_job
 from driverun.execution.scheduling import DueRun, due_runs
 from driverun.runs.layout import SCHEDULES
 from driverun.runs.state import RunState

@@ -12,7 +12,8 @@ import pytest
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import RunNotFound, SpecError, UsageError
-from driverun.execution.intake import LOOK_AGAIN_AT, Submission, job_on_root, local_job, submit_job
+from driverun.execution.intake import LOOK_AGAIN_AT, Submission, submit_job
+from driverun.execution.jobs import job_on_root, local_job
 from driverun.execution.worker import Worked
 from driverun.runs.layout import JOBS
 from driverun.runs.record import ProcessId

@@ -13,7 +13,8 @@ import pytest
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import IntegrityError, UsageError
 from driverun.execution.client import Client
-from driverun.execution.intake import job_on_root, submit_job
+from driverun.execution.intake import submit_job
+from driverun.execution.jobs import job_on_root
 from driverun.execution.secrets import Answer, Secrets
 from driverun.execution.trainer import Trainer
 from driverun.execution.worker import Mode

@@ -12,7 +12,7 @@ import pytest
 from driverun.dispatch.ledger import Ledger
 from driverun.execution.context import Stop
 from driverun.execution.idling import GROWTH, LONGEST_ON_FOLDER_S, LONGEST_S, SHORTEST_S, Idling
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.scheduling import due_runs
 from driverun.execution.worker import Mode
 from tests.execution.world import Plan, World

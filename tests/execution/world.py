@@ -19,7 +19,7 @@ from driverun.dispatch.choose import Capabilities
 from driverun.dispatch.ledger import Ledger
 from driverun.execution.client import Client
 from driverun.execution.context import StopSignal, WorkerContext
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.secrets import Secrets
 from driverun.execution.tasks import Tasks, TurnTasks
 from driverun.execution.trainer import Exit, Trainer

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from driverun.cli.main import EXIT_UNREACHABLE, EXIT_USAGE, main
 from driverun.errors import TransientStoreError
 from driverun.execution.context import Stop
-from driverun.execution.intake import local_job
+from driverun.execution.jobs import local_job
 from driverun.execution.worker import Mode
 from driverun.launchers.colab_cli_queue import QueueLook, RootQueue
 from driverun.launchers.tick import Result, no_launch, told
