@@ -14,7 +14,12 @@ from driverun.cli.main import EXIT_UNREACHABLE, App, echo, main, root_option, sa
 
 @main.command()
 @click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 25m. Default: 50m.")
-@click.option("--allow-cpu/--no-cpu", default=True, help="Whether jobs may run without an accelerator.")
+@click.option(
+    "--allow-cpu/--no-cpu",
+    default=True,
+    show_default=True,
+    help="Whether jobs may run without an accelerator.",
+)
 @click.option("--job", "jobs", multiple=True, metavar="NAME", help="Only this job or run; may be repeated.")
 @click.option("--launch", "by_launch", is_flag=True, help="Work with Colab VMs, started where there is need.")
 @vm_options

@@ -39,8 +39,9 @@ def init(app: App, place: str | None) -> None:
         say(f"This driverun is there for other machines to install: {made.wheel}")
     if made.no_wheel:
         say(f"no wheel is there for Colab: {made.no_wheel}")
-    say("For completion and checks in an editor, begin a job.yaml with this line:")
-    say(f"# yaml-language-server: $schema={location}/.driverun/job.schema.json")
+    if not location.startswith("gdrive:"):  # editors open no such address
+        say("For completion and checks in an editor, begin a job.yaml with this line:")
+        say(f"# yaml-language-server: $schema={location}/.driverun/job.schema.json")
 
 
 @main.command()
@@ -147,7 +148,12 @@ def submit(
 @click.option("--once", "mode", flag_value="once", help="One run.")
 @click.option("--watch", "mode", flag_value="watch", help="For ever.")
 @click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 11h30m.")
-@click.option("--allow-cpu/--no-cpu", default=True, help="Whether jobs may run without an accelerator.")
+@click.option(
+    "--allow-cpu/--no-cpu",
+    default=True,
+    show_default=True,
+    help="Whether jobs may run without an accelerator.",
+)
 @click.option("--job", "jobs", multiple=True, metavar="NAME", help="Only this job or run; may be repeated.")
 @click.option("--quiet", is_flag=True, help="Do not show what jobs print.")
 @root_option

@@ -77,6 +77,7 @@ def test_a_root_keeps_the_driverun_that_made_it(shell: Shell, real_time_emulator
     wheel = running_wheel()
     made = shell("init", "gdrive:experiments")
     assert f"install: {wheel.path}" in made.stderr
+    assert "$schema" not in made.stderr, "no editor opens gdrive:"
     assert shell("init", "gdrive:experiments").exit_code == 0
     [kept] = [each for each in real_time_emulator.files() if each.title.endswith(".whl")]
     assert kept.title == wheel.name
