@@ -9,7 +9,7 @@ from driverun.dispatch.claim import claims_in, require_owner
 from driverun.errors import LostOwnership
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, WishKind, entries_of, parse_ledger_name
-from driverun.storage.base import ObjectInfo, ObjectStore
+from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 
 
 class OwnershipWatch:
@@ -22,7 +22,8 @@ class OwnershipWatch:
         self._turn = threading.Lock()
         self.lost: LostOwnership | None = None
         self.cancel_requested = False
-        self.resubmitted: str | None = None  #: path of the newest submission since the run was claimed
+        #: Path of the newest submission since the run was claimed, of those whose author's word counts.
+        self.resubmitted: str | None = None
 
     @property
     def claims(self) -> tuple[ClaimEvidence, ...]:
@@ -58,6 +59,7 @@ class OwnershipWatch:
                 raise
 
     def _resubmitted(self, listing: Iterable[ObjectInfo]) -> str | None:
+        people = people_of(self._store)
         claimed_at = next((claim.created_at for claim in self._claims if claim.key == self._key), None)
         found = [
             (info.created_at, info.object_id, info.path)
@@ -67,5 +69,6 @@ class OwnershipWatch:
             and name.run_id == self._key.run_id
             and claimed_at is not None
             and info.created_at > claimed_at
+            and (people is None or people.believes(info.author))
         ]
         return max(found, default=(None, None, None))[2]

@@ -17,6 +17,7 @@ from driverun.execution.trouble import Trouble
 from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Record, Wish
 from driverun.spec.identity import spec_from_json
+from driverun.storage.base import read_believed
 
 
 class AttemptRecord:
@@ -90,7 +91,7 @@ class AttemptRecord:
         if path is None or path == self._limits_of:
             return
         try:
-            spec = Wish.from_bytes(self._context.store.read(path)).details.get("spec")
+            spec = Wish.from_bytes(read_believed(self._context.store, path)).details.get("spec")
             limits = Limits.of(spec_from_json(spec)) if isinstance(spec, Mapping) else None
         except (IntegrityError, ObjectNotFound, SpecError) as exc:
             self._context.say(f"{self._course.key.run_id}: a newer submission is passed over: {exc}")

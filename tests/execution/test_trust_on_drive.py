@@ -30,6 +30,7 @@ from driverun.testing.clock import FakeClock
 from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings
 from driverun.transfer.code import JobFile, JobFiles, capture_code, pack_code
 from tests.execution.drive_world import DriveWorld
+from tests.execution.watching import WatchedTrainer, once_at, watched
 from tests.execution.world import Plan
 from tests.storage.drive.emulated import Person, id_of
 
@@ -220,6 +221,32 @@ def test_operating_settings_of_a_stranger_do_not_replace_the_owners(shared: Shar
     assert shared.client.run(run_id).priority == 1
     shared.work()
     assert shared.states()["mine"] == SUCCEEDED
+
+
+def test_limits_of_a_stranger_do_not_end_the_owners_attempt(shared: Shared) -> None:
+    shared.plan = Plan(steps=1000, steps_per_poll=1)
+    shared.drop(shared.store, "mine")
+    run_id = shared.client.submit(job_on_root(shared.store, "mine")).run_id
+
+    def submit(store: ObjectStore, timeout: str) -> Callable[[WatchedTrainer], None]:
+        def submitting() -> None:
+            shared.drop(store, "mine", timeout=timeout)
+            client = Client(store, clock=shared.clock, by="owner@here")
+            assert client.submit(job_on_root(store, "mine")).run_id == run_id
+
+        return once_at(20 if store is shared.stranger else 400, submitting)
+
+    acts = [submit(shared.stranger, "1s"), submit(shared.store, "90s")]
+
+    def before(trainer: WatchedTrainer) -> None:
+        for act in acts:
+            act(trainer)
+
+    shared.worker(start=watched(shared, before)).work(Mode.ONCE)
+    run = shared.client.run(run_id)
+    assert run.failure is not None
+    assert "`timeout` allows 1m30s" in run.failure.message, "the owner's counts, and no other"
+    assert run.step > 400
 
 
 # Forgeries: each of them would run the stranger's code if it were believed.
