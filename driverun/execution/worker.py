@@ -23,6 +23,7 @@ from driverun.execution.assignment import Assignment
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.discovering import Discovery
+from driverun.execution.holding_back import HeldBack
 from driverun.execution.idling import Idling
 from driverun.execution.jobs import job_names
 from driverun.execution.outcome import Outcome
@@ -49,20 +50,6 @@ LOOK_FOR_DATA_S = 10.0  #: between two looks for the data of a run that waits
 COUNTDOWN_EVERY_S = 10.0
 EARLY_SHARE = 0.25  #: of a short runtime's whole time, beyond which a run that nobody knows is not started
 OUT_OF_REACH_S = 30.0  #: until a worker that watches tries again; each operation has been retried by then
-
-
-REST_S = 60.0  #: for a run that could not go on here; doubled each time
-LONGEST_REST_S = 600.0
-TRIES = 3  #: after these in a row, a worker that is to end leaves the run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HeldBack:
-    """A run that could not go on here, for no fault of its own."""
-
-    until_s: float  #: monotonic; inf: this worker has given up
-    tries: int
-    reason: str
 
 
 class Mode(enum.Enum):
@@ -131,7 +118,7 @@ class Worker:
         self._standing = Standing(self._ledger, spec_of=self._spec_of)
         self._sources: KnownSources | None = None  # as of the time beside
         self._sources_s = -math.inf
-        self._held_back: dict[str, _HeldBack] = {}
+        self._held_back = HeldBack()
         self._others = Others(context.worker)
         self._asked = 0  # how often it has asked for a run
         # For the view: each is replaced as a whole, never changed.
@@ -272,25 +259,18 @@ class Worker:
 
     def _hold_back(self, run_id: str, outcome: Outcome, mode: Mode) -> None:
         """Let a run rest that could not go on here: what kept it may still be so."""
-        before = self._held_back.pop(run_id, None)
-        if (
-            outcome.state is not AttemptState.INTERRUPTED
-            or outcome.superseded
-            or self._context.stop.stop is not None
-        ):
+        if self._context.stop.stop is not None:
+            self._held_back.forget(run_id)
             return
-        tries = before.tries + 1 if before is not None and not outcome.moved_on else 1
-        rest_s = min(REST_S * 2.0 ** (tries - 1), LONGEST_REST_S)
-        if tries >= TRIES and mode is not Mode.WATCH:
-            rest_s = math.inf
-        until_s = self._clock.monotonic() + rest_s
-        self._held_back[run_id] = _HeldBack(until_s=until_s, tries=tries, reason=outcome.reason)
-        again = f"again in {rest_s:g} s" if math.isfinite(rest_s) else "this worker leaves it"
-        self._context.say(f"{run_id} cannot go on here, {again}: {outcome.reason}")
+        rest_s = self._held_back.note(
+            run_id, outcome, now_s=self._clock.monotonic(), may_give_up=mode is not Mode.WATCH
+        )
+        if rest_s is not None:
+            again = f"again in {rest_s:g} s" if math.isfinite(rest_s) else "this worker leaves it"
+            self._context.say(f"{run_id} cannot go on here, {again}: {outcome.reason}")
 
     def _is_held_back(self, run_id: str) -> bool:
-        held = self._held_back.get(run_id)
-        return held is not None and held.until_s > self._clock.monotonic()
+        return self._held_back.holds(run_id, now_s=self._clock.monotonic())
 
     def _unseen_s(self) -> float | None:
         """For how long listings may still miss what was there before this worker began; None: not any more."""
@@ -426,12 +406,11 @@ class Worker:
         for run_id, d in {**ended, **derived}.items():
             if d is None:
                 continue
-            held = self._held_back.get(run_id)
             note = lacks.get(run_id, d.reason)
             if d.state is RunState.RUNNING:
                 note = "another worker is at it"
-            elif held is not None and self._is_held_back(run_id):
-                note = f"cannot go on here for now: {held.reason}"
+            elif self._is_held_back(run_id):
+                note = f"cannot go on here for now: {self._held_back.reason(run_id)}"
             evidence = self._ledger.runs[run_id]
             order = (d.state.is_over, -priority_of(evidence), str(evidence.created_at), run_id)
             shown.append((order, RunView(run_id=run_id, state=d.state, note=note)))
@@ -481,9 +460,9 @@ class Worker:
         self._waiting = "waiting for new jobs"
         if soonest_s is not None:
             self._waiting = "waiting for a job whose files have just changed"
-        for run_id, held in self._held_back.items():
-            if run_id in derived and derived[run_id].state.is_claimable and math.isfinite(held.until_s):
-                waits.append(max(held.until_s - self._clock.monotonic(), 0.1))
+        for run_id, until_s in self._held_back.ends():
+            if run_id in derived and derived[run_id].state.is_claimable:
+                waits.append(max(until_s - self._clock.monotonic(), 0.1))
                 self._waiting = f"{run_id} goes on in {waits[-1]:.0f} s"
         for waiting in choice.waiting:
             if waiting.until is not None:
@@ -528,9 +507,8 @@ class Worker:
             if d.state is RunState.RUNNING:
                 worked.left.setdefault(run_id, "another worker is at it")
             elif d.state.is_claimable:
-                held = self._held_back.get(run_id)
-                reason = held.reason if held is not None else d.reason
-                worked.left.setdefault(run_id, reason or "not taken up yet")
+                reason = self._held_back.reason(run_id)
+                worked.left.setdefault(run_id, (d.reason if reason is None else reason) or "not taken up yet")
 
     # Working.
 
