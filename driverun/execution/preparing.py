@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from driverun.checkpoints.newest import find_checkpoints
 from driverun.checkpoints.restore import Restored, restore_newest
-from driverun.errors import RequirementsError
+from driverun.errors import IntegrityError, ObjectNotFound, RequirementsError
 from driverun.execution.assignment import Assignment
 from driverun.execution.context import WorkerContext
 from driverun.execution.course import Course
@@ -21,6 +21,7 @@ from driverun.execution.training_request import request_of
 from driverun.execution.warm_start import bring_state, bring_weights, why_not_exact
 from driverun.execution.workdir import AttemptFolders
 from driverun.runs.evidence import ClaimEvidence
+from driverun.runs.record import Record
 from driverun.spec.model import StartFrom
 from driverun.spool.request import TrainingRequest
 from driverun.spool.snapshot import SnapshotKind
@@ -105,7 +106,7 @@ class Preparation:
                 data_sha256=data_sha256,
                 packages=packages.versions,
                 secrets=self._secrets,
-                claims=self._ends.ownership.claims,
+                packages_before=self._packages_of(found) if found is not None else {},
                 restored=found,
             )
 
@@ -181,6 +182,20 @@ class Preparation:
             resume_after=resume_after,
             skipped=self._say,
         )
+
+    def _packages_of(self, found: Restored) -> Mapping[str, str]:
+        """Which packages the attempt had that made the checkpoint, be it one of another run.
+
+        Its record is read: what a listing shows of it is without such details.
+        """
+        if not self._spec.requirements:
+            return {}
+        try:
+            record = Record.from_bytes(self._store.read(found.manifest.key.record_file))
+        except (IntegrityError, ObjectNotFound):
+            return {}
+        said = record.environment.get("packages")
+        return said if isinstance(said, Mapping) else {}
 
     def _beginning(self, request_for: Callable[[Restored | None], TrainingRequest]) -> TrainingRequest:
         """For a run that has no checkpoint yet, which may begin with the state of another."""

@@ -9,7 +9,6 @@ from driverun.execution.assignment import Assignment
 from driverun.execution.environment import changed_versions
 from driverun.execution.withholding import notes_of
 from driverun.execution.workdir import AttemptFolders
-from driverun.runs.evidence import ClaimEvidence
 from driverun.spec.model import resolved_argv
 from driverun.spool.request import TrainingRequest
 
@@ -22,7 +21,7 @@ def request_of(
     data_sha256: str,
     packages: Mapping[str, str],
     secrets: Iterable[str],
-    claims: Iterable[ClaimEvidence],
+    packages_before: Mapping[str, str],
     restored: Restored | None,
 ) -> TrainingRequest:
     """The request, with a note for each reason why the run is approximate from here on.
@@ -32,7 +31,7 @@ def request_of(
         data_sha256: of all data; "" where there are none.
         packages: versions by name of those that the job got beside the runtime's.
         secrets: the variables as which the job sees them.
-        claims: all known ones of the run, to see with which packages a checkpoint was made.
+        packages_before: likewise those of the attempt that made the checkpoint.
         restored: the checkpoint in the spool; None where the run begins.
     """
     spec, every = assignment.spec, assignment.spec.checkpoint.every
@@ -40,8 +39,8 @@ def request_of(
     code_changed = False
     if restored is not None:
         notes += [*restored.reasons, *notes_of(restored.header)]
-        if spec.requirements:
-            notes += _changed_packages(restored, packages, claims)
+        if spec.requirements and (changed := changed_versions(packages_before, packages)):
+            notes.append(f"packages changed: {', '.join(changed)}")
         before = restored.header.fingerprint
         code_changed = before.get("code_sha256", assignment.code_sha256) != assignment.code_sha256
         if code_changed:
@@ -81,13 +80,3 @@ def request_of(
         due=assignment.run_file.computed.get("due"),
         notes=tuple(notes),
     )
-
-
-def _changed_packages(
-    restored: Restored, packages: Mapping[str, str], claims: Iterable[ClaimEvidence]
-) -> list[str]:
-    """That the attempt of the checkpoint had other packages, as a reason why the run is approximate."""
-    made = next((claim.record for claim in claims if claim.key == restored.manifest.key), None)
-    before = made.environment.get("packages", {}) if made is not None else {}
-    changed = changed_versions(before, packages)
-    return [f"packages changed: {', '.join(changed)}"] if changed else []
