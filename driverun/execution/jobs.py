@@ -53,20 +53,21 @@ class Job:
 
 
 def local_job(path: Path) -> Job:
-    """The job in the folder `path`, or in the job file `path`.
+    """The job in the folder `path`, or in the job file `path`; `folder/job.yaml` is the same as `folder`.
 
     Raises:
         SpecError: it is faulty; all faults at once.
         UsageError: there is none.
     """
     if path.is_dir():
-        folder, job_file, name = path, JOB_FILE, path.resolve().name
+        folder, job_file = path, JOB_FILE
         if not (folder / JOB_FILE).is_file():
             raise UsageError(
                 f"cannot submit {path}: there is no {JOB_FILE} in it. One line will do: entrypoint: train.py"
             )
     else:
-        folder, job_file, name = path.parent, path.name, path.stem
+        folder, job_file = path.parent, path.name
+    name = folder.resolve().name if job_file == JOB_FILE else path.stem
     text = (folder / job_file).read_bytes()
     shown = str(folder / job_file)
     spec = parse_job(text, file=shown, default_name=name)

@@ -144,6 +144,12 @@ def test_a_submission_prints_the_id_of_the_run(shell: Shell) -> None:
     assert (shell.root / "jobs/mine/train.py").is_file()
 
 
+def test_a_job_named_by_its_file_is_that_of_the_folder(shell: Shell) -> None:
+    run_id = shell.json("submit", job())["run_id"]
+    assert shell.json("submit", "mine/job.yaml") == {"run_id": run_id, "state": "QUEUED", "is_new": False}
+    assert [folder.name for folder in (shell.root / "jobs").iterdir()] == ["mine"]
+
+
 def test_a_submission_as_json_has_the_promised_key(shell: Shell) -> None:
     answer = shell.json("submit", job())
     assert answer["run_id"] == shell.json("status")[0]["run_id"]
