@@ -23,6 +23,7 @@ from driverun.dispatch.trust import approval_text
 from driverun.errors import IntegrityError, ObjectNotFound, RunNotFound, SpecError, UsageError
 from driverun.execution.approving import Review, refuse_other_code, review_of
 from driverun.execution.comparing import choose_runs
+from driverun.execution.differing import final_states, first_difference_in
 from driverun.execution.discovering import Discovery, InvalidJob
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import Submission, authors_of, make_wish, submit_in_order
@@ -30,8 +31,8 @@ from driverun.execution.jobs import Job, job_on_root, local_job, named_job, synt
 from driverun.execution.timetable import ScheduleSummary, Timetable
 from driverun.report.compare import Compared, Comparison, compare
 from driverun.report.curves import Curves, read_curves
-from driverun.report.diff import Difference, first_difference
-from driverun.report.final_state import FinalState, OutputFile, final_state_of
+from driverun.report.diff import Difference
+from driverun.report.final_state import FinalState
 from driverun.report.overview import Overview, overview_of, worth_showing
 from driverun.report.page import Report, report_html
 from driverun.report.summary import RunSummary, summarize
@@ -44,12 +45,10 @@ from driverun.spec.model import Accelerator, JobSpec
 from driverun.spec.order import JobHead, job_head, order_faults
 from driverun.spec.sources import SourceKind, kind_of
 from driverun.spec.units import format_duration, format_size
-from driverun.spool.outputs import differs_by_the_clock
 from driverun.storage.base import ObjectStore, OpensLinks, people_of
 from driverun.transfer.code import capture_code
-from driverun.transfer.fetch import ResultReader, fetch_results
+from driverun.transfer.fetch import fetch_results
 from driverun.transfer.progress import OnProgress
-from driverun.transfer.results import ResultsManifest, read_results_manifest
 from driverun.transfer.segments import read_segments
 from driverun.transfer.sync import KnownSources, missing_sources
 from driverun.transfer.upload import Uploaded, upload
@@ -569,54 +568,11 @@ class Client:
         with tempfile.TemporaryDirectory(prefix="driverun-diff-") as folder:
             first = self._final_states(run_a, Path(folder))
             second = (other or self)._final_states(run_b, Path(folder))
-            if not first and not second:
-                raise UsageError(f"cannot compare {run_a} and {run_b}: neither has trained anything yet")
-            if not first or not second:
-                raise UsageError(
-                    f"cannot compare {run_a} and {run_b}: {run_b if first else run_a} has neither a checkpoint nor"
-                    " results. See where it stands with `driverun status`."
-                )
-            for a, b in zip(first, second, strict=False):
-                difference = first_difference(a, b)
-                if difference is not None:
-                    return difference
-            if len(first) != len(second):
-                raise UsageError(
-                    f"cannot compare {run_a} and {run_b} to the end: {run_a} left {len(first)} states to compare (the"
-                    f" ends of its fits, its newest one, its outputs), {run_b} {len(second)}; as far as both go they"
-                    " are the same. Compare them when both are done."
-                )
-            return None
+            return first_difference_in(run_a, first, run_b, second)
 
-    def _final_states(self, run: str, folder: Path) -> list[FinalState]:
-        """The ends of the finished fits of a run in order, then the newest state if it is in the middle of one."""
+    def _final_states(self, run: str, scratch: Path) -> list[FinalState]:
         evidence = self._evidence(run)
-        derived = self._derive(evidence)
-        found = find_checkpoints(
-            self._store, evidence.run_id, claims=evidence.claims, resume_after=derived.resume_after
-        )
-        if not found:
-            return self._outputs_alone(derived, evidence.run_id, folder)
-        newest = load_manifest(self._store, found[0].path).manifest
-        manifests = [*(load_manifest(self._store, fit.path).manifest for fit in newest.fits), newest]
-        states = [
-            final_state_of(self._store, manifest, folder, label=evidence.run_id) for manifest in manifests
-        ]
-        return [*states, *self._outputs_alone(derived, evidence.run_id, folder)]
-
-    def _outputs_alone(self, derived: Derived, run_id: str, scratch: Path) -> list[FinalState]:
-        """What the script wrote, as a state of its own."""
-        if derived.results is None:
-            return []
-        folder = derived.results.path
-        manifest: ResultsManifest = read_results_manifest(self._store, folder)
-        reader = ResultReader(self._store, folder, manifest, scratch)
-        outputs = tuple(
-            OutputFile(path=file.path, sha256=file.sha256, read=partial(reader.read, file.path))
-            for file in manifest.files
-            if file.path.startswith("outputs/") and not differs_by_the_clock(file.path)
-        )
-        return [FinalState(label=run_id, outputs=outputs)]
+        return final_states(self._store, evidence, self._derive(evidence), scratch)
 
 
 class _Look(Discovery):
