@@ -49,7 +49,7 @@ def fault_of(wanted: InitFrom, ledger: Ledger) -> str | None:
         return None
     runs = [evidence for evidence in ledger.runs.values() if _job_of(evidence) == name]
     if runs:
-        states = ", ".join(sorted({derive_state(evidence).state.value for evidence in runs}))
+        states = ", ".join(sorted({_state_of(evidence).value for evidence in runs}))
         return (
             f"no run of the job {name} has succeeded yet ({len(runs)} there: {states})."
             " Wait for one, or write the id of the run"
@@ -71,6 +71,10 @@ def _run_meant(name: str, ledger: Ledger) -> str | None:
         and derived.results is not None
     ]
     return max(succeeded)[1] if succeeded else None
+
+
+def _state_of(evidence: RunEvidence) -> RunState:
+    return derive_state(evidence, max_errors=evidence.max_errors).state
 
 
 def _job_of(evidence: RunEvidence) -> str | None:
@@ -134,7 +138,8 @@ def origin_of(run_file: RunFile, ledger: Ledger) -> Origin | None:
 def _step_of(derived: Derived) -> int:
     if derived.state is RunState.SUCCEEDED:
         return derived.record.step if derived.record is not None else 0
-    return max((view.committed_step or 0 for view in derived.attempts), default=0)
+    counting = (view for view in derived.attempts if view.key.number > derived.resume_after)
+    return max((view.committed_step or 0 for view in counting), default=0)
 
 
 def bring_state(

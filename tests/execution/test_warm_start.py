@@ -130,6 +130,22 @@ def test_a_fresh_start_begins_with_the_other_run_again(world: World) -> None:
     assert f"state of {base} at step 3" in world.client.report(run_id)
 
 
+def test_what_a_fresh_start_gave_up_is_not_waited_for(world: World) -> None:
+    world.plan = Plan(fails_at=8)
+    base = world.job("base")
+    world.work()
+    world.client.retry(base, fresh=True)
+    world.plan = Plan(fails_at=4)
+    world.work()
+    assert world.client.run(base).committed_step == 3
+    world.plan = Plan()
+    run_id = world.job("more", init_from={"run": base, "what": "weights"})
+    began_s = world.clock.monotonic()
+    world.work()
+    assert world.client.run(run_id).exactness_reasons == ()
+    assert world.clock.monotonic() - began_s < 5.0, "nor for the checkpoint of step 6"
+
+
 # Which run.
 
 
