@@ -8,7 +8,7 @@ Python, as in constraints-latest-py313.txt. For each of them:
 1. an environment with that Python and, under the constraints, all that driverun and its EXTRAS require, and pip
    itself. Not the whole image: pip changes a package only if it is among the requirements of what is being installed,
    at any depth, and all of those are here. What is here and not in the image at that very version would be downloaded
-   in Colab, and is a fault;
+   in Colab, and is a fault; but for what no image has and the wheel that `driverun init` keeps brings along;
 2. driverun's wheel on top, without constraints, as a notebook installs it. Every other package stays at its version,
    and `pip check` finds no conflict. The wheel that `driverun init` would keep on a root, made from what was
    installed, is installed in its place and starts;
@@ -30,6 +30,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ WORK = CHECKOUT / "build" / "colab"
 # Not `s3`: s3fs is not in the image, and each of its releases wants one of fsspec, so pip would move that. Nor
 # `notebook`: the image has IPython, but not jedi, which IPython says that it requires.
 EXTRAS = ("drive", "tensorflow", "https", "gs", "hf")
+CARRIED = (
+    "cronsim",
+)  # requires nothing, and lies in the wheel that `driverun init` makes: driverun/transfer/wheel.py
 TELLING = ("pydrive2", "cryptography", "pyopenssl", "google-auth", "httplib2", "tensorflow", "keras", "numpy")
 TESTERS = (
     "pytest",
@@ -54,6 +58,7 @@ TESTERS = (
 )
 AT_ONCE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")  # as `make test` does
 TESTS = (
+    "tests/spec",
     "tests/storage",
     "tests/drive_emulator",
     "tests/dispatch",
@@ -171,7 +176,11 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
     shutil.rmtree(place, ignore_errors=True)
     python = made_environment(image, place / "venv")
     before = installed(python)
-    if strangers := {name: version for name, version in before.items() if frozen.get(name) != version}:
+    if strangers := {
+        name: version
+        for name, version in before.items()
+        if frozen.get(name) != version and (name not in CARRIED or name in frozen)
+    }:
         raise Unfit(f"the image has not {_listed(strangers)}, which driverun requires")
 
     pip(python, "install", wheel)
@@ -181,6 +190,11 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
         raise Unfit(f"installing driverun changes {changed}")
     pip(python, "check")
     again = made_again(python, place)
+    with zipfile.ZipFile(again) as archive:
+        if missing := [name for name in CARRIED if f"{name}/__init__.py" not in archive.namelist()]:
+            raise Unfit(
+                f"the image has not {', '.join(missing)}, and the wheel that `driverun init` makes neither"
+            )
     pip(python, "install", "--force-reinstall", "--no-deps", again)
     run([python.with_name("driverun"), "--version"], "the command does not start")
     if made_again(python, place) != again:
