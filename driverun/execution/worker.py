@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,10 +30,11 @@ from driverun.execution.secrets import lacking_secrets
 from driverun.execution.standing import Standing, state_as_alive
 from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
+from driverun.execution.wanted import WantedJobs
 from driverun.execution.warm_start import Origin, origin_of
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, AttemptKey, EntryKind, WishKind
+from driverun.runs.layout import JOBS, AttemptKey, EntryKind
 from driverun.runs.ownership import owner_of
 from driverun.runs.record import AttemptState, Record, RunFile
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state
@@ -101,9 +101,13 @@ class Worker:
         self._patient = StoppableClock(context.clock, context.stop)
         self._ledger = Ledger(self._store)
         self._watch = LeaseWatch(self._store, self._clock)
-        self._jobs = frozenset(name.removeprefix(f"{JOBS}/").rstrip("/") for name in jobs)
+        self._wanted = WantedJobs(jobs)
         self._discovery = Discovery(
-            self._store, quiet_s=context.settings.quiet_s, clock=self._clock, by=by, wants=self._wants_job
+            self._store,
+            quiet_s=context.settings.quiet_s,
+            clock=self._clock,
+            by=by,
+            wants=self._wanted.wants_job,
         )
         self._deadline_s = deadline_s
         self._patience_s = patience_s
@@ -198,33 +202,20 @@ class Worker:
         """The names of the jobs that cannot become runs, as of the last look."""
         return sorted(self._discovery.invalid)
 
-    # Which jobs.
-
-    def _wants_job(self, name: str) -> bool:
-        return not self._jobs or name in self._jobs
-
-    def _wants(self, evidence: RunEvidence) -> bool:
-        return not self._jobs or not self._jobs.isdisjoint(_names_of(evidence))
-
     def _require_jobs(self) -> None:
         """Raise UsageError where there is no job and no run of a name that was given."""
-        if not self._jobs:
+        if self._wanted.are_all:
             return
+        refusal = None
         for lag_s in (self._store.listing_lag_s, None):
             self._ledger.refresh()
-            known = set(job_names(self._store.list(JOBS, recursive=True)))
-            known.update(*(_names_of(evidence) for evidence in self._ledger.runs.values()))
-            unknown = sorted(self._jobs - known)
-            if not unknown or self._context.stop.stop is not None:
+            jobs = job_names(self._store.list(JOBS, recursive=True))
+            refusal = self._wanted.refusal(jobs, self._ledger.runs.values(), location=self._store.location)
+            if refusal is None or self._context.stop.stop is not None:
                 return
             if lag_s is not None:
                 self._rest(lag_s)  # it may have been put there a moment ago
-        near = difflib.get_close_matches(unknown[0], sorted(known), n=3, cutoff=0.5)
-        hint = f" Did you mean {', '.join(near)}?" if near else " See what there is with `driverun status`."
-        raise UsageError(
-            f"cannot work on {', '.join(unknown)}: there is no job and no run of that name on"
-            f" {self._store.location}.{hint}"
-        )
+        raise UsageError(refusal)
 
     def _turn(self, mode: Mode, worked: Worked) -> bool:
         """Take up one run, or wait a moment; gives whether that was enough."""
@@ -299,7 +290,7 @@ class Worker:
         runs = {
             run_id: evidence
             for run_id in self._standing.open
-            if self._wants(evidence := self._ledger.runs[run_id])
+            if self._wanted.wants(evidence := self._ledger.runs[run_id])
         }
         first = {run_id: self._standing.open[run_id] for run_id in runs}
         running = [runs[run_id] for run_id, d in first.items() if d.state is RunState.RUNNING]
@@ -363,19 +354,12 @@ class Worker:
 
     def _left_to_others(self, waiting: Waiting) -> str:
         """What to add where a run comes after jobs that this worker was not told to work on; "" where it does not."""
-        if not self._jobs or waiting.waiting_for is not WaitingFor.AFTER:
+        if self._wanted.are_all or waiting.waiting_for is not WaitingFor.AFTER:
             return ""
         before = [self._ledger.run(each) for each in runs_before(self._ledger.runs[waiting.run_id])]
-        names = {
-            each.run_file.name
-            for each in before
-            if each is not None and each.run_file is not None and each.run_id in self._standing.open
-            if not self._wants(each)
-        }
-        if not names:
-            return ""
-        told = " ".join(f"--job {name}" for name in sorted(names))
-        return f". This worker keeps to {', '.join(sorted(self._jobs))}; give it {told} as well"
+        return self._wanted.left_to_others(
+            each for each in before if each is not None and each.run_id in self._standing.open
+        )
 
     def _note_secrets(self, touched: Iterable[RunEvidence]) -> None:
         """Whatever job has a secret, others do not see it, over or not."""
@@ -502,7 +486,7 @@ class Worker:
             if run_id not in self._standing.open:
                 del worked.left[run_id]
         for run_id, d in self._standing.open.items():
-            if not self._wants(self._ledger.runs[run_id]):
+            if not self._wanted.wants(self._ledger.runs[run_id]):
                 continue
             if d.state is RunState.RUNNING:
                 worked.left.setdefault(run_id, "another worker is at it")
@@ -612,18 +596,6 @@ class Worker:
 
     def _until_deadline(self) -> _Deadline:
         return _Deadline(self._context, self._deadline_s)
-
-
-def _names_of(evidence: RunEvidence) -> set[str]:
-    """What a person may call the run: its id, its name, that of its job's folder."""
-    names = {evidence.run_id}
-    if evidence.run_file is not None:
-        names.add(evidence.run_file.name)
-    submitted = evidence.newest_wish(WishKind.SUBMIT)
-    job = submitted.details.get("job") if submitted is not None else None
-    if isinstance(job, str):
-        names.add(job.removeprefix(f"{JOBS}/"))
-    return names
 
 
 class _Deadline:
