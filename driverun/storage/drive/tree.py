@@ -701,10 +701,16 @@ class RemoteTree:
                     known.pages = pages
                     known.relist_s = now_s + self._relist_s * pages
                     missed += known.ids
-        for file in found:
-            if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
-                continue  # moved away while we asked
-            self._apply(file)
+        try:
+            for file in found:
+                if len(folder_ids) == 1 and folder_ids[0] not in file.parents:
+                    continue  # moved away while we asked
+                self._apply(file)
+        except BaseException:  # Ctrl-C: half a listing would pass for all that is there
+            with self._state:
+                for folder_id in new:
+                    self._listings.pop(folder_id, None)
+            raise
         with self._state:
             for folder_id in new:
                 if folder_id in self._listings:

@@ -10,6 +10,7 @@ import pytest
 
 from driverun.storage.drive.client import ChangePage
 from driverun.storage.drive.errors import DriveRefusal, Kind
+from driverun.storage.drive.remote import RemoteFile
 from driverun.storage.drive.store import DriveStore
 from driverun.storage.drive.tree import RELIST_S
 from driverun.testing.clock import FakeClock
@@ -276,3 +277,27 @@ def test_the_time_is_known_without_asking_again(
     with Counted(emulator) as cost:
         store.now()
     assert cost.methods == ["changes.getStartPageToken"]
+
+
+def test_a_first_listing_that_was_broken_off_is_made_again(
+    emulator: DriveEmulator, clock: FakeClock, store: DriveStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.create(f"ledger/run-{number}.run.json", b"{}")
+    clock.advance(seconds=2 * LAG_S)
+    anew = drive_root(emulator, clock, listing_lag_s=LAG_S)
+    anew.list("")
+    taken = anew._tree._apply
+    files: list[str] = []
+
+    def interrupted(file: RemoteFile) -> None:
+        files.append(file.title)
+        if len(files) == 3:
+            raise KeyboardInterrupt
+        taken(file)
+
+    monkeypatch.setattr(anew._tree, "_apply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        anew.list("ledger")
+    monkeypatch.undo()
+    assert len(anew.list("ledger")) == 6, "half of them would pass for all there are"
