@@ -11,6 +11,7 @@ import click
 import pytest
 
 from driverun.cli.main import main
+from driverun.launchers.colab import CellOptions
 from driverun.settings import Settings
 from driverun.spec.model import JobSpec
 from driverun.spec.parser import parse_job
@@ -88,6 +89,11 @@ def test_the_page_of_settings_has_all_of_them() -> None:
     fields = {re.sub("_(s|bytes)$", "", field.name) for field in dataclasses.fields(Settings)}
     assert {name for _, name in rows} == fields
     assert all(variable == name.upper() for variable, name in rows)
+
+
+def test_the_page_of_the_cell_has_a_row_for_every_field_of_the_form() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/colab.md"), re.MULTILINE)
+    assert rows == [field.name for field in dataclasses.fields(CellOptions)]
 
 
 def test_the_architecture_page_has_every_room() -> None:
