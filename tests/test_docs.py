@@ -15,6 +15,7 @@ from driverun.launchers.colab import CellOptions
 from driverun.settings import Settings
 from driverun.spec.model import JobSpec
 from driverun.spec.parser import parse_job
+from driverun.training.current import CurrentRun
 from tests.test_layers import MAY_IMPORT
 
 REPOSITORY = Path(__file__).parent.parent
@@ -94,6 +95,12 @@ def test_the_page_of_settings_has_all_of_them() -> None:
 def test_the_page_of_the_cell_has_a_row_for_every_field_of_the_form() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/colab.md"), re.MULTILINE)
     assert rows == [field.name for field in dataclasses.fields(CellOptions)]
+
+
+def test_the_page_of_python_has_a_row_for_all_that_a_script_may_ask() -> None:
+    section = text_of("docs/python.md").partition("## In the job's own script")[2].partition("\n## ")[0]
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", rows)) == {field.name for field in dataclasses.fields(CurrentRun)}
 
 
 def test_the_architecture_page_has_every_room() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import driverun
 from driverun.errors import UsageError
+from driverun.spec.parser import parse_job
 from driverun.training.current import SPOOL_VARIABLE, set_current_run
 
 
@@ -29,6 +30,15 @@ def test_the_job_file_of_the_folder_gives_parameters_and_seed(here: Path) -> Non
     (here / "job.yaml").write_text("entrypoint: train.py\nseed: 7\nparams: {rate: 0.1}\n")
     run = driverun.current_run()
     assert (run.params, run.seed) == ({"rate": 0.1}, 7)
+
+
+def test_parameters_are_what_a_worker_reads_in_the_same_file(here: Path) -> None:
+    values = "1e-3, .5, 1.5E3, -2., 010, -7, 0o17, 0x1f, 1:30, 1_000, 2024-01-01, ~, null, true, False, text, '1e-3'"
+    text = f"entrypoint: train.py\nparams: {{each: [{values}], none: }}\n"
+    (here / "job.yaml").write_text(text)
+    read = driverun.current_run().params
+    assert repr(read) == repr(dict(parse_job(text.encode(), file="job.yaml", default_name="mine").params))
+    assert read["each"][0] == 0.001
 
 
 @pytest.mark.parametrize("text", ["", "[]", "params:\nseed:\n"])
