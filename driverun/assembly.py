@@ -136,7 +136,7 @@ def open_store(option: str | None, here: Surroundings) -> ObjectStore:
         version = int(json.loads(content)["format_version"])
     except (ValueError, KeyError, TypeError) as exc:
         raise UsageError(
-            f"cannot use {address}: its {ROOT_FILE} is damaged. `driverun init {address}`"
+            f"cannot use {address}: its {ROOT_FILE} is damaged. Mend it: driverun init {address}"
         ) from exc
     if version > ROOT_FORMAT:
         raise UsageError(

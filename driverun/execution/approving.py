@@ -86,7 +86,9 @@ def review_of(
     run_id = evidence.run_id
     waiting = waits_for_approval(evidence)
     if waiting is None:
-        raise UsageError(f"cannot approve {run_id}: nothing of it waits for approval")
+        raise UsageError(
+            f"cannot approve {run_id}: nothing of it waits for approval. See it with: driverun status {run_id}"
+        )
     if spec is None or evidence.run_file is None or not waiting.computed_sha256:
         raise UsageError(
             f"cannot approve {run_id}: its files in the ledger make no sense, so it cannot run at all"

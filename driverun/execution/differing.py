@@ -27,7 +27,9 @@ def first_difference_in(
         UsageError: one of them left nothing, or fewer states than the other which are otherwise the same.
     """
     if not first and not second:
-        raise UsageError(f"cannot compare {run_a} and {run_b}: neither has trained anything yet")
+        raise UsageError(
+            f"cannot compare {run_a} and {run_b}: neither has trained anything yet. Compare them once they have."
+        )
     if not first or not second:
         raise UsageError(
             f"cannot compare {run_a} and {run_b}: {run_b if first else run_a} has neither a checkpoint nor"

@@ -180,7 +180,7 @@ def named_job(store: ObjectStore, name: str) -> Job:
         return job_on_root(store, name)
     except (ObjectNotFound, ValueError) as exc:
         near = difflib.get_close_matches(name, job_names(store.list(JOBS, recursive=True)), n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        hint = f" Did you mean {', '.join(near)}?" if near else f" Name a folder with a {JOB_FILE} in it."
         raise UsageError(
             f"cannot submit {name}: it is neither a folder here nor a job under {JOBS}/ of the root.{hint}"
         ) from exc

@@ -139,9 +139,9 @@ def side_by_side(
     Arguments and errors are as `run_drill` has them.
     """
     if kills < 1:
-        raise UsageError("a drill takes at least one kill")
+        raise UsageError("cannot drill without a cut: --kills is at least 1")
     if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty")
+        raise UsageError(f"cannot keep the drill in {keep}: the folder is not empty. Name a new one.")
     overrides = dict(parse_override(text) for text in params)
     with (
         tempfile.TemporaryDirectory(prefix="driverun-drill-") if keep is None else nullcontext(keep) as place

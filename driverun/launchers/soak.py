@@ -58,7 +58,7 @@ class SoakPlan:
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.runs < 1:
-            raise UsageError("a soak takes at least one worker and one run")
+            raise UsageError("cannot soak without a worker or a run: --workers and --runs are at least 1")
         if not 0 <= self.fits <= self.runs:
             raise UsageError(f"cannot have {self.fits} of {self.runs} runs train something")
 
@@ -139,7 +139,7 @@ def run_soak(
         JobError: the runs do not succeed even with one worker in peace.
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise UsageError(f"cannot keep the soak in {keep}: the folder is not empty")
+        raise UsageError(f"cannot keep the soak in {keep}: the folder is not empty. Name a new one.")
     with ExitStack() as stack:
         base = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="driverun-soak-")))
         base = base.absolute()

@@ -116,6 +116,15 @@ def test_a_root_of_a_newer_format_is_refused(shell: Shell) -> None:
     assert "format 99" in shell.refused("status")
 
 
+def test_a_root_whose_file_is_damaged_says_the_command_that_mends_it(shell: Shell) -> None:
+    (shell.root / ".driverun/root.json").write_text("{")
+    said = shell.refused("status")
+    command = said.partition("Mend it: driverun ")[2].split()
+    assert command == ["init", str(shell.root)]
+    assert shell.bare(*command).exit_code == 0
+    shell.out("status")
+
+
 # Uploads.
 
 

@@ -62,7 +62,7 @@ def test_a_soak_runs_and_says_what_it_saw(tmp_path: Path) -> None:
 
 
 def test_a_soak_without_workers_or_of_more_fits_than_runs_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least one worker"):
+    with pytest.raises(UsageError, match="--workers and --runs are at least 1"):
         SoakPlan(workers=0)
     with pytest.raises(UsageError, match="4 of 3 runs"):
         SoakPlan(runs=3, fits=4)

@@ -92,7 +92,7 @@ class DriveOpening:
             if not root.is_own and root.drive_id is None and root.owner is None:
                 root = self._client.get(root.file_id)  # no listing tells of owners
         if not root.is_folder:
-            raise UsageError(f"cannot use {self._address} as a root: {root.title} is not a folder")
+            raise UsageError(f"cannot use {self._address} as a root: {root.title} is not a folder. Name one.")
         if self._is_robot and root.drive_id is None:
             raise StoreAccessDenied(
                 f"cannot use {self._address} as a root: a service account owns no storage, so it can create no files "
