@@ -518,7 +518,9 @@ class Worker:
             return None
         self._ledger.refresh()
         evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
-        assert evidence is not None, "it was there a moment ago"
+        if evidence is None:
+            context.say(f"{run_id}: its files were deleted as it was taken up")
+            return None
         spec = self._spec_of(evidence)
         if spec is None or evidence.run_file is None or not evidence.is_read:
             return self._give_up(won.key, AttemptState.INTERRUPTED, "its files changed as it was taken up")

@@ -42,6 +42,22 @@ def said(world: World, text: str) -> bool:
 # Bad jobs.
 
 
+def test_a_run_that_is_deleted_as_it_is_taken_up_holds_up_nobody(world: World) -> None:
+    gone = world.job("gone")
+    world.clock.advance(seconds=1.0)
+    stays = world.job("stays", seed=1)
+
+    def delete(operation: Operation) -> None:
+        is_claimed = operation.path.startswith(f"{LEDGER}/{gone}") and operation.path.endswith("claim.json")
+        if is_claimed and operation.name == "create" and operation.moment is Moment.AFTER:
+            for info in world.store.list(LEDGER, prefix=gone):
+                world.store.delete(info.path)
+
+    worked = world.worker(FaultyStore(world.store, on_operation=delete)).work(Mode.UNTIL_EMPTY)
+    assert list(worked.outcomes) == [stays]
+    assert said(world, f"{gone}: its files were deleted as it was taken up")
+
+
 def test_a_failed_job_is_told_with_its_traceback_and_the_next_run_goes_on(world: World) -> None:
     bad, good = world.job("bad"), world.job("good", seed=1)
     plans = {bad: Plan(fails_at=4), good: Plan()}
