@@ -17,6 +17,8 @@ FIRST_CHECKPOINT = (
     "first_checkpoint_s"  #: where an attempt's environment says how long its first checkpoint took
 )
 FIRST_CHECKPOINT_S = 120.0  #: expected of a run that no attempt has told it of
+_A_YEAR_S = 366 * 86_400  # beyond it somebody else wrote the record
+MOST_MEMORY_BYTES = 10**18  #: likewise of a spec; it waits all the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,9 @@ def candidate_of(evidence: RunEvidence, *, lacks: Iterable[Lack] = ()) -> Candid
         created_at=evidence.created_at,
         priority=priority_of(evidence),
         accelerator=next((kind for kind in Accelerator if kind.value == wanted), Accelerator.ANY),
-        min_memory_bytes=least if isinstance(least := spec.get("min_memory"), int) else 0,
+        min_memory_bytes=min(least, MOST_MEMORY_BYTES)
+        if isinstance(least := spec.get("min_memory"), int)
+        else 0,
         lacks=tuple(lacks),
         first_checkpoint_s=_first_checkpoint_s(evidence),
     )
@@ -80,7 +84,7 @@ def _first_checkpoint_s(evidence: RunEvidence) -> float | None:
     """What the newest attempt said that knows."""
     for claim in sorted(evidence.claims, key=lambda claim: claim.key, reverse=True):
         said = claim.record.environment.get(FIRST_CHECKPOINT) if claim.record is not None else None
-        if isinstance(said, int | float):
+        if isinstance(said, int | float) and 0 <= said <= _A_YEAR_S:
             return float(said)
     return None
 

@@ -113,19 +113,17 @@ def results_given(evidence: RunEvidence) -> tuple[tuple[str, str], ...]:
     for name, runs in after.items() if isinstance(after, Mapping) else ():
         if isinstance(runs, str):
             given.append((name, runs))
-        else:
-            given += [(f"{name}/{run_id}", run_id) for run_id in runs]
+        elif isinstance(runs, list):
+            given += [(f"{name}/{run_id}", run_id) for run_id in runs if isinstance(run_id, str)]
     return tuple(given)
 
 
 def _origin(looked: Looked) -> Lack | None:
     """The run that this one begins with is to be at its end, or what it begins with depends on the moment."""
-    named = (
-        looked.evidence.run_file.computed.get("init_from") if looked.evidence.run_file is not None else None
-    )
-    if not isinstance(named, Mapping):
+    begins_with = _begins_with(looked.evidence)
+    if begins_with is None:
         return None
-    run_id, what = str(named["run"]), named["what"]
+    run_id, what = begins_with
     derived = looked.state_of(run_id)
     state = derived.state if derived is not None else None
     if state is RunState.SUCCEEDED or (
@@ -139,6 +137,15 @@ def _origin(looked: Looked) -> Lack | None:
         own_id = looked.evidence.run_id
         text += f". Mend that one: driverun retry {run_id}. Or give this one up: driverun cancel {own_id}"
     return Lack(waiting_for=WaitingFor.AFTER, text=text)
+
+
+def _begins_with(evidence: RunEvidence) -> tuple[str, str] | None:
+    """Which run, and what of it; None: with none, or it makes no sense, as the attempt will say."""
+    named = evidence.run_file.computed.get("init_from") if evidence.run_file is not None else None
+    if not isinstance(named, Mapping):
+        return None
+    run_id, what = named.get("run"), named.get("what")
+    return (run_id, what) if isinstance(run_id, str) and isinstance(what, str) else None
 
 
 def _sweep(looked: Looked) -> Lack | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from driverun.checkpoints.newest import find_checkpoints, load_manifest
 from driverun.clock import Clock
-from driverun.dispatch.choose import priority_of
+from driverun.dispatch.choose import MOST_MEMORY_BYTES, priority_of
 from driverun.dispatch.lacks import Lack, Looked, lacks_of, running_by_sweep
 from driverun.dispatch.lease import single_look
 from driverun.dispatch.ledger import Ledger, LedgerProblem
@@ -364,7 +364,8 @@ class Client:
             text = f"wants a {spec.accelerator.name}. Start a worker on a runtime that has it"
             return Lack(waiting_for=WaitingFor.ACCELERATOR, text=text)
         if spec.min_memory_bytes:
-            text = f"wants {format_size(spec.min_memory_bytes)} of main memory. Start a worker where there is as much"
+            least = format_size(min(spec.min_memory_bytes, MOST_MEMORY_BYTES))
+            text = f"wants {least} of main memory. Start a worker where there is as much"
             return Lack(waiting_for=WaitingFor.MEMORY, text=text)
         if spec.secrets:
             names = ", ".join(secret.name for secret in spec.secrets)

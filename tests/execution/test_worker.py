@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from driverun.checkpoints.newest import load_manifest
+from driverun.dispatch.choose import Capabilities
 from driverun.dispatch.claim import claim_run
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import StoreError, StoreQuotaExceeded, TransientStoreError
@@ -40,6 +41,34 @@ def said(world: World, text: str) -> bool:
 
 
 # Bad jobs.
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"computed": {"init_from": {}}},
+        {"computed": {"init_from": {"run": [], "what": 3}}},
+        {"computed": {"after": {"data": 5}}},
+        {"computed": {"after": {"data": [{}]}}},
+        {"spec": {"min_memory": 10**400}},
+        {"spec": {"priority": "high", "retry": 7}},
+    ],
+    ids=str,
+)
+def test_a_submission_that_no_driverun_wrote_holds_up_nobody(world: World, changed: dict[str, Any]) -> None:
+    theirs = world.job("theirs")
+    (listed,) = world.store.list(LEDGER)
+    written = json.loads(world.store.read(listed.path))
+    for part, fields in changed.items():
+        written["details"][part].update(fields)
+    world.store.replace(listed.path, json.dumps(written).encode(), properties={})
+    good = world.job("good", seed=1)
+    worker = world.worker()
+    worker._context = replace(worker._context, capabilities=Capabilities(memory_bytes=10**9))
+    assert good in worker.work(Mode.UNTIL_EMPTY).outcomes
+    states = {run.run_id: run.state for run in world.client.runs()}
+    assert states[good] is RunState.SUCCEEDED
+    assert theirs in states
 
 
 def test_a_run_that_is_deleted_as_it_is_taken_up_holds_up_nobody(world: World) -> None:
