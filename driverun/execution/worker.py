@@ -17,7 +17,7 @@ from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
 from driverun.dispatch.takeover import state_before
 from driverun.dispatch.trust import approval_text
-from driverun.errors import SpecError, TransientStoreError, UsageError
+from driverun.errors import SpecError, TransientStoreError, UnsafePath, UsageError
 from driverun.execution.assignment import Assignment
 from driverun.execution.attempt import Attempt
 from driverun.execution.context import Stop, WorkerContext
@@ -223,7 +223,13 @@ class Worker:
         with on_behalf_of(f"look {self._looks} of {self._context.worker}"):
             choice, derived, soonest_s = self._look(worked)
         if choice.run_id is not None:
-            outcome = self._take_up(choice.run_id)
+            try:
+                outcome = self._take_up(choice.run_id)
+            except UnsafePath as exc:
+                # A forged claim has driven up the number: no name has room for the next.
+                outcome = Outcome(
+                    state=AttemptState.INTERRUPTED, reason=f"its files in the ledger make no sense: {exc}"
+                )
             if outcome is not None:
                 worked.outcomes[choice.run_id] = outcome
                 self._hold_back(choice.run_id, outcome, mode)

@@ -708,3 +708,14 @@ def test_a_look_that_the_root_does_not_answer_does_not_end_a_worker_that_watches
     worker.work(Mode.WATCH)
     assert failures
     assert world.client.run(run_id).state is RunState.SUCCEEDED
+
+
+def test_a_claim_whose_number_leaves_no_room_for_the_next_stops_nobody_else(world: World) -> None:
+    forged = world.job("forged", priority=5)
+    last = world.job("last")
+    digits = 255 - len(f"{forged}..abcd.record.json")
+    world.store.create(f"ledger/{forged}.{'9' * digits}.abcd.claim.json", b"{}")
+    world.clock.advance(seconds=300)
+    world.worker().work(Mode.UNTIL_EMPTY)
+    assert world.client.run(last).state is RunState.SUCCEEDED
+    assert any("make no sense" in said for said in world.said)
