@@ -99,6 +99,14 @@ def judged(evidence: RunEvidence, people: People | None) -> RunEvidence:
     )
 
 
+def names_no_stranger(details: Mapping[str, Any], people: People | None) -> bool:
+    """Are all trusted whom a submission names as writers of the job's files, if it names any?"""
+    authors = details.get("authors")
+    if people is None or not isinstance(authors, list):
+        return True
+    return all(isinstance(each, str) and people.trusts(each) for each in authors)
+
+
 def approval_text(run_id: str, unapproved: Unapproved) -> str:
     """Why the run waits, and what to do."""
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from driverun.dispatch.heartbeat import RecordKeeper
+from driverun.dispatch.trust import names_no_stranger
 from driverun.errors import IntegrityError, LostOwnership, ObjectNotFound, SpecError, StoreError
 from driverun.execution.context import WorkerContext
 from driverun.execution.course import Course
@@ -17,7 +18,7 @@ from driverun.execution.trouble import Trouble
 from driverun.purpose import on_behalf_of
 from driverun.runs.record import AttemptState, Record, Wish
 from driverun.spec.identity import spec_from_json
-from driverun.storage.base import read_believed
+from driverun.storage.base import people_of, read_believed
 
 
 class AttemptRecord:
@@ -91,7 +92,10 @@ class AttemptRecord:
         if path is None or path == self._limits_of:
             return
         try:
-            spec = Wish.from_bytes(read_believed(self._context.store, path)).details.get("spec")
+            store = self._context.store
+            details = Wish.from_bytes(read_believed(store, path)).details
+            # A worker of ours submits what it finds, and says whose files they are.
+            spec = details.get("spec") if names_no_stranger(details, people_of(store)) else None
             limits = Limits.of(spec_from_json(spec)) if isinstance(spec, Mapping) else None
         except (IntegrityError, ObjectNotFound, SpecError) as exc:
             self._context.say(f"{self._course.key.run_id}: a newer submission is passed over: {exc}")

@@ -249,6 +249,18 @@ def test_limits_of_a_stranger_do_not_end_the_owners_attempt(shared: Shared) -> N
     assert run.step > 400
 
 
+def test_a_strangers_edit_that_a_worker_finds_sets_no_limits_for_the_attempt_at_work(shared: Shared) -> None:
+    run_id = submitted_by_owner(shared)
+    shared.plan = Plan(steps=400, steps_per_poll=1, snapshot_every=1000)
+
+    def find() -> None:
+        shared.drop(shared.stranger, "mine", timeout="20s")
+        assert shared.client.submit(job_on_root(shared.store, "mine")).run_id == run_id
+
+    shared.worker(shared.connect(), start=watched(shared, once_at(20, find))).work(Mode.ONCE)
+    assert shared.client.run(run_id).state is RunState.SUCCEEDED
+
+
 # Forgeries: each of them would run the stranger's code if it were believed.
 
 
