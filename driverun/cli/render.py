@@ -303,6 +303,7 @@ def review_text(review: Review, *, terminal: bool = False, width: int | None = N
         ("starts", review.entrypoint),
         ("params", json_text(review.params) if review.params else ""),
         ("installs", ", ".join(review.requirements)),
+        ("reads", ", ".join(review.reads)),
         ("gets the secrets", ", ".join(review.secrets)),
         ("compared with", review.before or "nothing: no code of this job has run here"),
     ]

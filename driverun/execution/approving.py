@@ -38,6 +38,7 @@ class Review:
     entrypoint: str
     params: Mapping[str, Any]
     requirements: tuple[str, ...]
+    reads: tuple[str, ...]  #: sources of its data, and jobs and runs whose results or state it is given
     secrets: tuple[str, ...]  #: names of those that the code would get
     before: str | None  #: the run whose code it is compared with; None: no code of that job has run
     changes: tuple[Change, ...]  #: against `before`
@@ -53,6 +54,7 @@ class Review:
             "entrypoint": self.entrypoint,
             "params": dict(self.params),
             "requirements": list(self.requirements),
+            "reads": list(self.reads),
             "secrets": list(self.secrets),
             "before": self.before,
             "changes": [{"path": change.path, "diff": change.diff} for change in self.changes],
@@ -105,6 +107,7 @@ def review_of(
         entrypoint=" ".join([spec.entrypoint.value, *spec.entrypoint.argv]).strip(),
         params=dict(spec.params),
         requirements=tuple(spec.requirements),
+        reads=_reads(spec),
         secrets=tuple(sorted({secret.name for secret in spec.secrets})),
         before=before[0] if before is not None else None,
         changes=_changes(former, code) if former is not None else (),
@@ -119,6 +122,12 @@ def refuse_other_code(review: Review, seen: str) -> None:
             f"cannot approve {review.run_id}: its code is {review.code_sha256[:12]} now, not {seen}. "
             f"Look at it again: driverun approve {review.run_id} --show"
         )
+
+
+def _reads(spec: JobSpec) -> tuple[str, ...]:
+    """What it is given beside its code, of which none is in the code that is shown."""
+    begins_with = (spec.init_from.run,) if spec.init_from is not None else ()
+    return (*(source.source for source in spec.data), *spec.after, *begins_with)
 
 
 def _before(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from driverun.cli.render import review_text
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import IntegrityError, UsageError
 from driverun.execution.client import Client
@@ -189,6 +190,15 @@ def test_secrets_are_approved_with_the_code_that_gets_them(shared: Shared) -> No
     shared.work()
     assert shared.run_of("theirs") == run_id
     assert (shared.states()["theirs"], asked) == (SUCCEEDED, ["FIRST"])
+
+
+def test_what_the_code_would_read_is_shown_to_who_approves(shared: Shared) -> None:
+    source = "data/private.npz"
+    shared.drop(shared.stranger, "theirs", data=[{"source": source}])
+    shared.work()
+    review = shared.client.review("theirs")
+    assert review.reads == (source,)
+    assert source in review_text(review)
 
 
 def test_code_that_is_not_the_code_that_was_seen_is_not_approved(shared: Shared) -> None:
