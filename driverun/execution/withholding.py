@@ -7,7 +7,7 @@ import gzip
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -65,16 +65,21 @@ class _Search:
     def _archive(self, file: IO[bytes] | Opened, deep: int) -> str | None:
         try:
             with zipfile.ZipFile(file) as archive:
-                for member in archive.infolist():
-                    found = self.masker.name_in_text(member.filename)
-                    if found is None:
-                        with archive.open(member) as inside:
-                            found = self._unpacked(inside, deep)
-                    if found is not None:
-                        return found
+                found = (self._member(archive, member, deep) for member in archive.infolist())
+                return next((name for name in found if name is not None), None)
         except _DAMAGED:
             return None  # its bytes have been looked at, and nobody can unpack it
-        return None
+
+    def _member(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, deep: int) -> str | None:
+        found = self.masker.name_in_text(member.filename)
+        if found is not None:
+            return found
+        try:
+            inside = archive.open(member)
+        except _DAMAGED:
+            return None  # encrypted, or packed in a way of its own; the others may well be readable
+        with inside:
+            return self._unpacked(inside, deep)
 
     def _unpacked(self, file: IO[bytes] | Opened, deep: int) -> str | None:
         try:
@@ -85,7 +90,7 @@ class _Search:
     def _plain(self, file: IO[bytes] | Opened, *, is_unpacked: bool) -> str | None:
         overlap = self.masker.longest_bytes - 1
         before = b""
-        while block := file.read(BLOCK):
+        for block in _blocks(file):
             self.left_bytes -= len(block) if is_unpacked else 0
             if self.left_bytes < 0:
                 raise _TooMuch
@@ -94,6 +99,28 @@ class _Search:
                 return found
             before = content[-overlap:]
         return None
+
+
+def _blocks(file: IO[bytes] | Opened) -> Iterator[bytes]:
+    """What the file holds, in pieces of up to BLOCK bytes. What comes before damage is given before that is raised.
+
+    An archive whose writer was never closed, or was killed, unpacks up to its end: zcat complains, and shows it.
+    """
+    read: Callable[[int], bytes] = getattr(
+        file, "read1", file.read
+    )  # `read` throws away what it had when it fails
+    while True:
+        block = bytearray()
+        try:
+            while len(block) < BLOCK and (piece := read(BLOCK - len(block))):
+                block += piece
+        except _DAMAGED:
+            if block:
+                yield bytes(block)
+            raise
+        if not block:
+            return
+        yield bytes(block)
 
 
 def _unpacking(file: Any, head: bytes) -> Opened:

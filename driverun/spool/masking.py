@@ -203,7 +203,7 @@ def _base64(content: bytes) -> Iterator[str]:
 
 def _encoded(form: str) -> Iterator[bytes]:
     yield form.encode("utf-8", "surrogateescape")
-    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "latin-1"):
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "latin-1"):
         try:
             yield form.encode(encoding)
         except UnicodeEncodeError:

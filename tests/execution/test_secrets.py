@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import lzma
 import sys
 import types
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +219,27 @@ def test_a_damaged_archive_is_searched_as_far_as_it_goes(tmp_path: Path) -> None
     assert Withholding(Masker({"A": VALUE})).reason("half.gz", file) is None
     file.write_bytes(b"PK\x03\x04" + VALUE.encode())
     assert Withholding(Masker({"A": VALUE})).reason("half.zip", file) == "it holds the secret A"
+    text = f"{VALUE}\n{'0123456789abcdef' * 400_000}".encode()
+    for pack in (gzip.compress, bz2.compress, lzma.compress):
+        packed = pack(text)
+        for content in (packed[: len(packed) // 4 * 3], packed + b"and what is no archive"):
+            file.write_bytes(content)
+            assert Withholding(Masker({"A": VALUE})).reason("", file) == "it holds the secret A", pack
+    file.write_bytes(gzip.compress(VALUE.encode())[:-8])  # flushed, and not closed when the job was killed
+    assert Withholding(Masker({"A": VALUE})).reason("log.gz", file) == "it holds the secret A"
+
+
+def test_a_member_that_cannot_be_unpacked_hides_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("other", b"0" * 100)
+        archive.writestr("readable", VALUE * 20)
+    content = bytearray(file.read_bytes())
+    content[content.find(b"PK\x01\x02") + 10] = content[8] = 9  # Deflate64, as Windows packs what is large
+    file.write_bytes(content)
+    with zipfile.ZipFile(file) as archive, pytest.raises(NotImplementedError):
+        archive.open("other")
+    assert Withholding(Masker({"A": VALUE})).reason("mixed.zip", file) == "it holds the secret A"
 
 
 def test_without_secrets_nothing_is_read(tmp_path: Path) -> None:

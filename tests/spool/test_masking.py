@@ -64,7 +64,7 @@ def test_other_text_stays_as_it_is(text: str) -> None:
     assert stream.feed(text.encode()) + stream.close() == text.encode()
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "latin-1"])
 def test_files_are_searched_for_wide_characters(encoding: str) -> None:
     assert Masker({"TOKEN": SECRET}).name_in(b"....." + SECRET.encode(encoding)) == "TOKEN"
 
