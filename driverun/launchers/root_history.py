@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from driverun.dispatch.ledger import Ledger
 from driverun.runs.claim_log import AttemptLog, RootObject
-from driverun.runs.evidence import ClaimEvidence, RunEvidence
+from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import CHECKPOINT_NAME, AttemptKey, attempt_of_path
 from driverun.runs.record import AttemptState
 
@@ -42,16 +43,21 @@ class RootHistory:
         return found
 
 
-def attempt_logs(runs: Iterable[RunEvidence], history: RootHistory) -> list[AttemptLog]:
+def attempt_logs(ledger: Ledger, history: RootHistory) -> list[AttemptLog]:
     """The log of all claims: with times as the root keeps them, and contents as they are in the end.
 
+    Every file is read, since a listing does not tell whose process it was that is over.
+
     Args:
-        history: has looked at the root since `runs` were read.
+        ledger: as of its last refresh.
+        history: has looked at the root since.
     """
     left = history.by_attempt()
+    whole = [ledger.detailed(run_id) for run_id in ledger.runs]
     return [
         _attempt_log(claim, left.get(claim.key, []), history)
-        for evidence in runs
+        for evidence in whole
+        if evidence is not None
         for claim in evidence.claims
     ]
 

@@ -422,7 +422,7 @@ class _Soak:
             ledger = Ledger(open_store(self._ground.address, there))
             ledger.refresh()
             self._history.take(self._ground.objects())
-            attempts = attempt_logs(ledger.runs.values(), self._history)
+            attempts = attempt_logs(ledger, self._history)
         claims = audit_claims(
             attempts,
             self._lives,

@@ -125,7 +125,7 @@ def test_workers_killed_at_their_writes_cost_nothing_but_time(
     ledger.refresh()
     history.take(LocalGround(root).objects())
     audit = audit_claims(
-        attempt_logs(ledger.runs.values(), history),
+        attempt_logs(ledger, history),
         lives,
         Allowance(listing_lag_s=0.0, heartbeat_s=0.5, slack_s=10.0),
     )
