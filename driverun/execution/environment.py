@@ -27,7 +27,8 @@ from driverun.transfer.progress import written_size
 #: What uv and pip say beside what is wrong.
 _CHATTER = re.compile(
     r"\s*(Using |Resolved |Looking in |Collecting |Processing |Requirement already |Downloading |Link requires |INFO: "
-    r"|To fix this |\d\. |ERROR: ResolutionImpossible|\[notice\]|Getting |Preparing |Installing build )"
+    r"|To fix this |\d\. |ERROR: ResolutionImpossible|\[notice\]|Getting |Preparing |Installing build "
+    r"|warning: Requirements file )"
 )
 _SCRIPT = re.compile(rb"#![^\n]*python[^\n]*\n")
 

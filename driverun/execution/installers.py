@@ -20,11 +20,14 @@ from driverun.errors import IndexOutOfReach, RequirementsError
 POLL_S = 0.1
 LONGEST_COMPLAINT = 4000  #: characters, from the end
 _OUT_OF_REACH = re.compile(
-    r"error sending request|dns error|failed to (lookup|fetch)|connection (refused|reset|error|timed out)|timed? ?out"
+    r"error sending request|dns error|failed to (lookup|fetch:)|connection (refused|reset|error|timed out)|timed? ?out"
     r"|temporary failure|network is (unreachable|down)|HTTP status (server error|5\d\d|429)|NewConnectionError"
-    r"|Max retries exceeded|ReadTimeout|ProtocolError",
+    r"|Max retries exceeded|ReadTimeout|ProtocolError|HTTP error (429|5\d\d)"
+    r"|could not resolve host|couldn't connect to server|requested URL returned error: (429|5\d\d)",  # git's
     re.IGNORECASE,
 )
+#: An address that is wrong, or not for us: uv "fails to fetch" it as well, and no other time will do.
+_REFUSED = re.compile(r"HTTP status client error \((?!408|425|429)4\d\d")
 _UV_LINE = re.compile(
     r" [+~] (?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:==(?P<version>\S+)| @ (?P<url>\S+))(?: \(from (?P<at>.+)\))?"
 )
@@ -178,7 +181,12 @@ class _Calls:
         complaint = (
             said.strip()[-LONGEST_COMPLAINT:] or f"it ended with code {process.returncode}, without a word"
         )
-        raise (IndexOutOfReach if _OUT_OF_REACH.search(complaint) else RequirementsError)(complaint)
+        raise (IndexOutOfReach if is_out_of_reach(complaint) else RequirementsError)(complaint)
+
+
+def is_out_of_reach(complaint: str) -> bool:
+    """Whether what uv or pip said is about an index or a host that may answer another time."""
+    return _OUT_OF_REACH.search(complaint) is not None and _REFUSED.search(complaint) is None
 
 
 def find_installer(*, python: str, environment: Mapping[str, str], clock: Clock) -> Installer:

@@ -14,7 +14,14 @@ import pytest
 
 from driverun.errors import IndexOutOfReach, RequirementsError, StoreQuotaExceeded
 from driverun.execution.environment import Environments, JobPackages, changed_versions
-from driverun.execution.installers import Installer, Package, PipInstaller, UvInstaller, find_installer
+from driverun.execution.installers import (
+    Installer,
+    Package,
+    PipInstaller,
+    UvInstaller,
+    find_installer,
+    is_out_of_reach,
+)
 from driverun.execution.runtime_packages import RuntimePackages, look_at_packages
 from driverun.storage.base import ObjectStore
 from driverun.storage.memory import MemoryStore
@@ -280,6 +287,43 @@ def test_an_index_that_does_not_answer_is_no_fault_of_the_job(tmp_path: Path) ->
     bench.make = lambda **_: uv(environment={**environment, "UV_CACHE_DIR": str(tmp_path / "c")}, **means)
     with pytest.raises(IndexOutOfReach, match="the index does not answer"):
         bench.prepare("tinya")
+
+
+@pytest.mark.parametrize(
+    ("said", "may_answer_later"),
+    [
+        # uv 0.13 and git 2.39
+        (
+            "cause: Failed to fetch: https://h/a.whl\ncause: error sending request for url (https://h/a.whl)",
+            True,
+        ),
+        (
+            "cause: Failed to fetch: https://h/a.whl\ncause: HTTP status server error (500 Internal Server",
+            True,
+        ),
+        ("cause: Failed to fetch: https://h/a.whl\ncause: HTTP status client error (429 Too Many", True),
+        (
+            "cause: Failed to fetch: https://h/a.whl\ncause: HTTP status client error (404 Not Found) for",
+            False,
+        ),
+        (
+            "cause: Failed to fetch: https://h/a.whl\ncause: HTTP status client error (401 Unauthorized)",
+            False,
+        ),
+        ("failed to clone into: /c\nfatal: unable to access 'https://h/': Could not resolve host: h", True),
+        ("failed to clone into: /c\nfatal: unable to access 'https://h/': Couldn't connect to server", True),
+        ("fatal: unable to access 'https://h/': The requested URL returned error: 503", True),
+        ("fatal: unable to access 'https://h/': The requested URL returned error: 403", False),
+        ("failed to clone into: /c\nfatal: repository 'https://h/' not found", False),
+        ("failed to fetch into: /c\nfatal: repository 'https://h/' not found", False),
+        # pip 26
+        ("ERROR: HTTP error 404 while getting https://h/a.whl", False),
+        ("ERROR: HTTP error 429 while getting https://h/a.whl", True),
+        ("HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /a.whl", True),
+    ],
+)
+def test_a_wrong_address_is_told_from_a_host_that_does_not_answer(said: str, may_answer_later: bool) -> None:
+    assert is_out_of_reach(said) is may_answer_later
 
 
 def test_an_installer_is_ended_when_nobody_wants_it(tmp_path: Path) -> None:
