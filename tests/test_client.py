@@ -164,10 +164,12 @@ def test_what_is_wrong_is_raised_as_the_commands_print_it(
     with pytest.raises(SpecError) as caught:
         client.submit(job(tmp_path, "entrypiont: train.py\npriority: high\n"))
     assert {fault.field for fault in caught.value.faults} >= {"entrypiont", "priority"}
-    with pytest.raises(
-        UsageError, match=r"neither a folder here nor a job .* Name a folder with a job\.yaml"
-    ):
-        client.submit("nothing")
+    for nothing in ("nothing", str(tmp_path / "gone"), "../gone"):
+        with pytest.raises(
+            UsageError,
+            match=rf"{nothing}: it is neither a folder here nor a job .* Name a folder with a job\.yaml",
+        ):
+            client.submit(nothing)
     with pytest.raises(UsageError, match="cannot work on nothing: there is no job"):
         client.work(jobs="nothing")
     run = client.submit(job(tmp_path, name="sound"))

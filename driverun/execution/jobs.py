@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from driverun.errors import Fault, IntegrityError, ObjectNotFound, SpecError, UsageError
+from driverun.errors import Fault, IntegrityError, ObjectNotFound, SpecError, UnsafePath, UsageError
 from driverun.runs.layout import JOBS
 from driverun.spec.model import EntrypointKind, JobSpec
 from driverun.spec.notebook import notebook_fault
@@ -178,7 +178,7 @@ def named_job(store: ObjectStore, name: str) -> Job:
     """The job of this name on the root. Raises UsageError with the nearest names where there is none."""
     try:
         return job_on_root(store, name)
-    except (ObjectNotFound, ValueError) as exc:
+    except (ObjectNotFound, UnsafePath, ValueError) as exc:
         near = difflib.get_close_matches(name, job_names(store.list(JOBS, recursive=True)), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else f" Name a folder with a {JOB_FILE} in it."
         raise UsageError(
