@@ -149,6 +149,8 @@ def forms_of(value: str) -> set[str]:
     """The value, each of its lines, and what encoders make of them."""
     value = value.strip()
     lines = [line.strip() for line in value.splitlines()]
+    if "-----BEGIN" in value:  # a key may be kept on one line, or in JSON; who uses it has the lines
+        lines += [line.strip() for line in value.replace("\\r", "").replace("\\n", "\n").splitlines()]
     whole = [value, *(line for line in lines if not line.startswith("-----"))]
     forms = {form for part in whole if len(part) >= LEAST_CHARACTERS for form in _forms(part)}
     return {form for form in forms if len(form) >= _LEAST_FORM}

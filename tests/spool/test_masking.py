@@ -76,6 +76,16 @@ def test_a_value_of_several_lines_is_masked_as_a_whole_and_line_by_line() -> Non
     assert masker.text("-----BEGIN KEY-----") == "-----BEGIN KEY-----", "which every key has"
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_lines_of_a_key_are_masked_that_is_kept_in_json(indent: int | None) -> None:
+    account = {"type": "service_account", "private_key": PEM, "client_email": "a@example.org"}
+    for value in (json.dumps(account, indent=indent), PEM.replace("\n", "\\n")):
+        masker = Masker({"ACCOUNT": value})
+        assert masker.text(PEM).splitlines()[1:-1] == ["***"] * (len(PEM.splitlines()) - 2)
+        assert not any(line in masker.text(repr(account)) for line in PEM.splitlines()[1:-1])
+        assert masker.text("of a service_account, a@example.org") == "of a service_account, a@example.org"
+
+
 def test_json_is_masked_at_every_depth_names_included() -> None:
     masker = Masker({"TOKEN": SECRET})
     value = {"a": [1, None, f"x{SECRET}", {SECRET: 2.5}], "b": True}
