@@ -90,11 +90,14 @@ def runner_of(
 
 
 def busy(how: str) -> str:
-    """A script that has a child and a daemon, all of them busy for ever."""
+    """A script that has a child and a daemon, all of them busy for ever.
+
+    Each says so by one write: what three processes print, piece by piece, may be one line.
+    """
     return textwrap.dedent(
         f"""
         import os, subprocess, sys
-        deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('up'); signal.pause()"
+        deaf = "import os, signal; signal.signal(15, signal.SIG_IGN); os.write(1, b'up' + bytes([10])); signal.pause()"
         child = subprocess.Popen([sys.executable, "-c", deaf])
         if not os.fork():
             os.setsid()
@@ -102,7 +105,7 @@ def busy(how: str) -> str:
                 os._exit(0)
             os.execl(sys.executable, sys.executable, "-c", deaf)
         os.wait()
-        print("busy", os.getpid())
+        os.write(1, b"busy %d\\n" % os.getpid())
         {how}
         """
     )
