@@ -209,7 +209,7 @@ def check(image: Image, wheel: Path, *, tests: Sequence[str]) -> None:
         if changed := differences(after, {name: installed(python).get(name, "") for name in after}):
             raise Unfit(f"the tests need other versions: {changed}")
         here = place / "checkout"  # without the package, so that what is imported is what was installed
-        for folder in ("tests", "jobs"):
+        for folder in ("tests", "jobs", "docs"):
             shutil.copytree(CHECKOUT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "pyproject.toml", here)
         (place / "shared").symlink_to(CHECKOUT.parent / "shared")  # MNIST, where tests look for it
