@@ -84,6 +84,8 @@ class SweepDrillRow(Protocol):
     @property
     def resumed_at(self) -> int | None: ...
     @property
+    def result(self) -> str: ...
+    @property
     def is_ok(self) -> bool: ...
 
 
@@ -271,10 +273,7 @@ def sweep_drill_table(
             _Cell(text=_count(row.step_reached)),
             _Cell(text=_count(row.committed_step)),
             _Cell(text=_count(row.resumed_at)),
-            _Cell(
-                text="ok" if row.is_ok else f"should have gone on at {row.committed_step or 0}",
-                style="green" if row.is_ok else "bold red",
-            ),
+            _Cell(text=row.result, style="green" if row.is_ok else "bold red"),
         )
         for row in rows
     ]

@@ -11,39 +11,23 @@ from pathlib import Path
 from driverun.assembly import Surroundings
 from driverun.errors import DriverunError, UsageError
 from driverun.launchers.ground import Audit, Ground
-from driverun.launchers.rehearsal import LOOK_S, Rehearsal, side_by_side
-from driverun.launchers.runtimes import Runtime
+from driverun.launchers.rehearsal import LOOK_S, PowerCut, Rehearsal, side_by_side
 from driverun.report.summary import RunSummary
 from driverun.runs.state import RunState
 from driverun.spool.boards import Progress
 
-LOOK_AT_ROOT_S = 0.2  #: for the first commit of an attempt
-PATIENCE_S = 3600.0  #: for one attempt to commit something
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """One power cut, and how the next attempt took the run up."""
+class Cut(PowerCut):
+    """One power cut of a drill."""
 
-    cut: int
     how: str
-    step_reached: int | None
-    committed_step: int | None  #: newest on the root when the power went
-    resumed_at: int | None = None
 
     @property
     def steps_repeated(self) -> int | None:
         if self.step_reached is None or self.resumed_at is None:
             return None
         return max(0, self.step_reached - self.resumed_at)
-
-    @property
-    def is_ok(self) -> bool:
-        return self.resumed_at == (self.committed_step or 0)
-
-    @property
-    def result(self) -> str:
-        return "ok" if self.is_ok else f"should have gone on at {self.committed_step or 0}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +143,7 @@ def _cut_once(rehearsal: Rehearsal, number: int, *, during_commit: bool, delay_s
     runtime = rehearsal.start(marker=marker)
     how = "during a commit" if during_commit else "at a random instant"
     try:
-        if not _wait_for_commit(rehearsal, runtime, number, marker):
+        if not rehearsal.wait_for_commit(runtime, number, marker=marker):
             return None
         if not during_commit:
             end_s = clock.monotonic() + delay_s
@@ -180,19 +164,6 @@ def _cut_once(rehearsal: Rehearsal, number: int, *, during_commit: bool, delay_s
         step_reached=progress.step if progress is not None and progress.step >= 0 else None,
         committed_step=rehearsal.committed_step(),
     )
-
-
-def _wait_for_commit(rehearsal: Rehearsal, runtime: Runtime, number: int, marker: Path | None) -> bool:
-    """Whether the attempt committed something, or stands in the middle of doing so, before it ended."""
-    end_s = rehearsal.clock.monotonic() + PATIENCE_S
-    while runtime.is_alive and rehearsal.clock.monotonic() < end_s:
-        if marker is not None:
-            if marker.exists():
-                return True
-        elif rehearsal.has_committed(number):
-            return True
-        rehearsal.clock.sleep(LOOK_S if marker is not None else LOOK_AT_ROOT_S)
-    return False
 
 
 def _is_in_epoch(progress: Progress | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from driverun.storage.base import ObjectStore
 from driverun.transfer.sync import find_source
 
 LOOK_S = 0.02
+LOOK_AT_ROOT_S = 0.2  #: for the first commit of an attempt
+PATIENCE_S = 3600.0  #: for one attempt to commit something
 
 
 def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
@@ -33,6 +35,24 @@ def _data_root(root: str | None, here: Surroundings) -> ObjectStore | None:
         if root is not None:
             raise
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerCut:
+    """Where a power cut left a run, and where the next attempt took it up."""
+
+    cut: int  #: number, from 1
+    step_reached: int | None
+    committed_step: int | None  #: newest of the run on the root when the power went
+    resumed_at: int | None = None  #: None: the next attempt never began to train
+
+    @property
+    def is_ok(self) -> bool:
+        return self.resumed_at == (self.committed_step or 0)
+
+    @property
+    def result(self) -> str:
+        return "ok" if self.is_ok else f"should have gone on at {self.committed_step or 0}"
 
 
 class Rehearsal:
@@ -111,6 +131,17 @@ class Rehearsal:
                     f"cannot drill this job: {run.run_id} ended {summary.state.value}: {summary.reason}\n"
                     f"{runtime.said()}"
                 )
+
+    def wait_for_commit(
+        self, runtime: Runtime, attempt: int, run_id: str | None = None, *, marker: Path | None = None
+    ) -> bool:
+        """Whether the attempt has committed something before its worker ended; with `marker`, stands amid doing so."""
+        end_s = self.clock.monotonic() + PATIENCE_S
+        while runtime.is_alive and self.clock.monotonic() < end_s:
+            if marker.exists() if marker is not None else self.has_committed(attempt, run_id):
+                return True
+            self.clock.sleep(LOOK_S if marker is not None else LOOK_AT_ROOT_S)
+        return False
 
     def committed_step(self, run_id: str | None = None) -> int | None:
         """The newest step of the run on the root; None: of the first."""

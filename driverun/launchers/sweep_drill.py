@@ -11,29 +11,17 @@ from pathlib import Path
 from driverun.assembly import Surroundings
 from driverun.errors import UsageError
 from driverun.launchers.ground import Audit, Ground
-from driverun.launchers.rehearsal import LOOK_S, Rehearsal, side_by_side
-from driverun.launchers.runtimes import Runtime
+from driverun.launchers.rehearsal import LOOK_S, PowerCut, Rehearsal, side_by_side
 from driverun.report.compare import Comparison
-
-LOOK_AT_ROOT_S = 0.2  #: for the first commit of a run
-PATIENCE_S = 3600.0  #: for a run to commit something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepCut:
+class SweepCut(PowerCut):
     """One power cut in the middle of a sweep."""
 
-    cut: int
     run_id: str  #: the run that was at work
     done: int  #: runs of the sweep that had succeeded by then
-    step_reached: int | None
-    committed_step: int | None  #: newest of that run on the root when the power went
     attempt: int  #: the one that was cut
-    resumed_at: int | None = None  #: None: the next attempt never began to train
-
-    @property
-    def is_ok(self) -> bool:
-        return self.resumed_at == (self.committed_step or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +123,7 @@ def _cut_once(rehearsal: Rehearsal, number: int, run_id: str, *, delay_s: float)
     attempt = len(rehearsal.summary(run_id).attempts) + 1
     runtime = rehearsal.start()
     try:
-        if not _wait_for_commit(rehearsal, runtime, run_id, attempt):
+        if not rehearsal.wait_for_commit(runtime, attempt, run_id):
             return None
         end_s = clock.monotonic() + delay_s
         while runtime.is_alive and clock.monotonic() < end_s:
@@ -154,16 +142,6 @@ def _cut_once(rehearsal: Rehearsal, number: int, run_id: str, *, delay_s: float)
         committed_step=rehearsal.committed_step(run_id),
         attempt=attempt,
     )
-
-
-def _wait_for_commit(rehearsal: Rehearsal, runtime: Runtime, run_id: str, attempt: int) -> bool:
-    """Whether the run has a checkpoint of that attempt before the worker ended."""
-    end_s = rehearsal.clock.monotonic() + PATIENCE_S
-    while runtime.is_alive and rehearsal.clock.monotonic() < end_s:
-        if rehearsal.has_committed(attempt, run_id):
-            return True
-        rehearsal.clock.sleep(LOOK_AT_ROOT_S)
-    return False
 
 
 def _differences(whole: Rehearsal, cut: Rehearsal) -> list[str]:
