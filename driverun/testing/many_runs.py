@@ -1,4 +1,4 @@
-"""A root with many runs, written straight into the state of an emulated Drive or into a store."""
+"""A root with many runs, written straight into the state of an emulated Drive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from driverun.runs.record import AttemptState, Claim, Failure, ProcessId, Record
 from driverun.runs.state import RunState
 from driverun.spec.identity import computed_part, run_id_of, spec_to_json
 from driverun.spec.parser import with_overrides
-from driverun.storage.base import ObjectStore
 from driverun.storage.drive.remote import mime_type_for
 from driverun.storage.memory import MemoryStore
 from driverun.testing.drive_emulator.records import FOLDER, FileRecord, Permission, Property, Revision
@@ -140,12 +139,6 @@ def put_into_drive(state: State, files: Iterable[RootFile], *, account: str, roo
             )
         for name in (JOBS, DATA, LEDGER, RUNS):
             folder(f"{root}/{name}", datetime.now(UTC))
-
-
-def put_into_store(store: ObjectStore, files: Iterable[RootFile]) -> None:
-    """Create the files; the store gives them times of its own."""
-    for file in files:
-        store.create(file.path, file.content, properties=file.properties)
 
 
 def _the_job(at: datetime) -> tuple[Job, str, list[RootFile]]:
