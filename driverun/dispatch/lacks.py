@@ -9,7 +9,6 @@ from datetime import datetime
 
 from driverun.dispatch.trust import approval_text
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import WishKind
 from driverun.runs.retries import tried_again_at
 from driverun.runs.state import Derived, RunState, WaitingFor
 from driverun.spec.model import JobSpec, StartFrom
@@ -46,17 +45,11 @@ def running_by_sweep(
     """How many runs of each sweep are at work."""
     found: Counter[str] = Counter()
     for run_id, evidence in runs.items():
-        sweep = _submitted(evidence, "sweep")
+        sweep = evidence.submitted.get("sweep")
         if isinstance(sweep, str):
             derived = state_of(run_id)
             found[sweep] += derived is not None and derived.state is RunState.RUNNING
     return found
-
-
-def _submitted(evidence: RunEvidence, name: str) -> object:
-    """What the newest submission says beside the spec."""
-    wish = evidence.newest_wish(WishKind.SUBMIT)
-    return wish.details.get(name) if wish is not None else None
 
 
 Reason = Callable[[Looked], Lack | None]
@@ -149,7 +142,8 @@ def _begins_with(evidence: RunEvidence) -> tuple[str, str] | None:
 
 
 def _sweep(looked: Looked) -> Lack | None:
-    sweep, most = _submitted(looked.evidence, "sweep"), _submitted(looked.evidence, "max_parallel")
+    submitted = looked.evidence.submitted
+    sweep, most = submitted.get("sweep"), submitted.get("max_parallel")
     if not isinstance(sweep, str) or not isinstance(most, int):
         return None
     running = looked.running_in(sweep)

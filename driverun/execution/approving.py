@@ -9,7 +9,6 @@ from typing import Any
 
 from driverun.errors import UsageError
 from driverun.runs.evidence import RunEvidence, Unapproved
-from driverun.runs.layout import WishKind
 from driverun.spec.model import JobSpec
 from driverun.storage.base import ObjectStore
 from driverun.transfer.code import JobFile, JobFiles, stored_code
@@ -142,16 +141,11 @@ def _before(
         if other.unapproved is None
         and other.run_file is not None
         and other.is_complete
-        and _job_of(other) == _job_of(evidence)
+        and other.submitted.get("job") == evidence.submitted.get("job")
         and other.run_file.code_sha256 != waiting.code_sha256
     ]
     newest = max(found, default=None)
     return newest[1:] if newest is not None else None
-
-
-def _job_of(evidence: RunEvidence) -> object:
-    wish = evidence.newest_wish(WishKind.SUBMIT)
-    return wish.details.get("job") if wish is not None else None
 
 
 def _changes(former: JobFiles, code: JobFiles) -> tuple[Change, ...]:

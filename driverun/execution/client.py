@@ -28,6 +28,7 @@ from driverun.execution.discovering import Discovery, InvalidJob
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import Submission, authors_of, make_wish, submit_in_order
 from driverun.execution.jobs import Job, job_on_root, local_job, named_job, syntax_warning
+from driverun.execution.standing import state_as_alive
 from driverun.execution.timetable import ScheduleSummary, Timetable
 from driverun.report.compare import Compared, Comparison, compare
 from driverun.report.curves import Curves, read_curves
@@ -192,8 +193,7 @@ class Client:
         folders: set[object] = set()
         for evidence in self._ledger.runs.values():
             if evidence.run_file is not None and evidence.run_file.name == job.spec.name:
-                wish = evidence.newest_wish(WishKind.SUBMIT)
-                folders.add(wish.details.get("job") if wish is not None else None)
+                folders.add(evidence.submitted.get("job"))
         return sorted(each for each in folders - {f"{JOBS}/{job.name}"} if isinstance(each, str))
 
     def invalid_jobs(self) -> list[InvalidJob]:
@@ -303,7 +303,7 @@ class Client:
         Args:
             now: by the store's clock; None: as of this moment.
         """
-        first = derive_state(evidence, max_errors=evidence.max_errors)
+        first = state_as_alive(evidence)
         if first.state is not RunState.RUNNING or first.owner is None:
             return first
         look = single_look(
@@ -487,8 +487,7 @@ class Client:
 
     def _job_of(self, evidence: RunEvidence) -> Job | None:
         """The job that the run was submitted from, as it is on the root now; None if it is gone."""
-        wish = evidence.newest_wish(WishKind.SUBMIT)
-        folder = wish.details.get("job") if wish is not None else None
+        folder = evidence.submitted.get("job")
         if not isinstance(folder, str):
             return None
         try:

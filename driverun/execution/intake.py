@@ -234,8 +234,7 @@ def _submit_run(
     is_new = known is None or not known.is_complete
     spec_json = spec_to_json(spec)
     if not is_new and known is not None and known.spec == spec_json and known.unapproved is None:
-        wish = known.newest_wish(WishKind.SUBMIT)
-        said = wish.details if wish is not None else {}
+        said = known.submitted
         telling = ("sweep", "points", "max_parallel") if "sweep" in details else ("job", "job_sha256")
         if all(said.get(name) == details.get(name) for name in telling):
             return False

@@ -11,7 +11,7 @@ from datetime import datetime
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, ObjectExists
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import SCHEDULES, ScheduleWish, WishKind, schedule_file
+from driverun.runs.layout import SCHEDULES, ScheduleWish, schedule_file
 from driverun.runs.schedule import ScheduleFile, ScheduleHistory, histories
 from driverun.spec.due import Span, next_due, to_make
 from driverun.spec.identity import due_text
@@ -184,10 +184,12 @@ def _made_by_hand_last(ledger: Ledger, name: str) -> list[str]:
     found: dict[str, list[tuple[str, str]]] = {}
     sizes: dict[str, int] = {}
     for run_id, evidence in ledger.runs.items():
-        wish = evidence.newest_wish(WishKind.SUBMIT) if run_id[:-_SUFFIX] == name else None
-        if wish is not None and "due" not in wish.details and evidence.is_complete:
-            sweep = str(wish.details.get("sweep") or run_id)
-            points = wish.details.get("points")
+        if run_id[:-_SUFFIX] != name or not evidence.is_complete:
+            continue
+        submitted = evidence.submitted
+        if "due" not in submitted:
+            sweep = str(submitted.get("sweep") or run_id)
+            points = submitted.get("points")
             at = (str(evidence.created_at), run_id)
             found.setdefault(sweep, []).append(at)
             sizes[sweep] = points if isinstance(points, int) else 1
@@ -201,24 +203,22 @@ def whole_due_runs(ledger: Ledger, name: str) -> list[DueRun]:
 
 
 def _due_run(evidence: RunEvidence) -> DueRun | None:
-    wish = evidence.newest_wish(WishKind.SUBMIT)
-    due, tag = (
-        (wish.details.get("due"), wish.details.get("schedule_tag")) if wish is not None else (None, None)
-    )
+    submitted = evidence.submitted
+    due = submitted.get("due")
     if not isinstance(due, str):
         return None
     try:
         moment = datetime.fromisoformat(due)
     except ValueError:
         return None
-    if wish is None or moment.tzinfo is None:
+    if moment.tzinfo is None:
         return None
-    points = wish.details.get("points")
+    points = submitted.get("points")
     return DueRun(
         run_id=evidence.run_id,
         due=moment,
-        tag=str(tag),
-        sweep=str(wish.details.get("sweep") or ""),
+        tag=str(submitted.get("schedule_tag")),
+        sweep=str(submitted.get("sweep") or ""),
         points=points if isinstance(points, int) else 1,
     )
 

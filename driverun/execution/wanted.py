@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable
 
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, WishKind
+from driverun.runs.layout import JOBS
 
 
 class WantedJobs:
@@ -57,8 +57,7 @@ def _names_of(evidence: RunEvidence) -> set[str]:
     names = {evidence.run_id}
     if evidence.run_file is not None:
         names.add(evidence.run_file.name)
-    submitted = evidence.newest_wish(WishKind.SUBMIT)
-    job = submitted.details.get("job") if submitted is not None else None
+    job = evidence.submitted.get("job")
     if isinstance(job, str):
         names.add(job.removeprefix(f"{JOBS}/"))
     return names

@@ -14,6 +14,7 @@ from driverun.checkpoints.newest import CheckpointInfo, find_checkpoints, load_m
 from driverun.checkpoints.restore import Restored, restore
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, JobError, ObjectNotFound, SpecError
+from driverun.execution.standing import state_as_alive
 from driverun.runs.evidence import ClaimEvidence, RunEvidence
 from driverun.runs.layout import RUN_ID
 from driverun.runs.record import Exactness, RunFile
@@ -49,7 +50,7 @@ def fault_of(wanted: InitFrom, ledger: Ledger) -> str | None:
         return None
     runs = [evidence for evidence in ledger.runs.values() if _job_of(evidence) == name]
     if runs:
-        states = ", ".join(sorted({_state_of(evidence).value for evidence in runs}))
+        states = ", ".join(sorted({state_as_alive(evidence).state.value for evidence in runs}))
         return (
             f"no run of the job {name} has succeeded yet ({len(runs)} there: {states})."
             " Wait for one, or write the id of the run"
@@ -71,10 +72,6 @@ def _run_meant(name: str, ledger: Ledger) -> str | None:
         and derived.results is not None
     ]
     return max(succeeded)[1] if succeeded else None
-
-
-def _state_of(evidence: RunEvidence) -> RunState:
-    return derive_state(evidence, max_errors=evidence.max_errors).state
 
 
 def _job_of(evidence: RunEvidence) -> str | None:
@@ -115,7 +112,7 @@ def origin_of(run_file: RunFile, ledger: Ledger) -> Origin | None:
         raise JobError(
             f"cannot begin with {run_id}: it is not on the root any more. Submit the job with another init_from"
         )
-    derived = derive_state(evidence, max_errors=evidence.max_errors)
+    derived = state_as_alive(evidence)
     records = [claim.record for claim in evidence.claims if claim.record is not None]
     reasons = [
         reason

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driverun.assembly import Surroundings, WorkOptions, open_client, open_worker, root_address
+from driverun.dispatch.lease import BEATS_PER_LEASE
 from driverun.execution.context import Stop, StopSignal
 from driverun.execution.worker import Mode, Worked, Worker
 from driverun.launchers.colab_cli_launch import End, Launch, Launched
@@ -21,7 +22,6 @@ from driverun.runs.record import AttemptState
 MAX_RUNTIME_S = (
     3000.0  #: of one pass, where nobody says otherwise: 50 minutes, in case it is started every hour
 )
-HEARTBEATS_PER_LEASE = 3  #: a dead worker is known to be dead after two looks, so far apart
 SPARE_S = 2.0  #: for the looks themselves
 
 
@@ -92,7 +92,8 @@ def tick(
 def patience_s(here: Surroundings) -> float:
     """For how long a pass waits for what may come, in seconds. What takes longer is for the next one."""
     settings = here.settings()
-    return max(settings.lease_s / HEARTBEATS_PER_LEASE, settings.quiet_s) + SPARE_S
+    # A dead worker is known to be dead after two looks, so far apart.
+    return max(settings.lease_s / BEATS_PER_LEASE, settings.quiet_s) + SPARE_S
 
 
 def tick_by_launch(

@@ -10,7 +10,7 @@ from typing import Any
 
 from driverun.runs.attempts import AttemptView
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import AttemptKey, WishKind
+from driverun.runs.layout import AttemptKey
 from driverun.runs.record import AttemptState, Exactness, Failure, Record, worst
 from driverun.runs.state import Derived, RunState, WaitingFor
 
@@ -167,7 +167,7 @@ def summarize(
     records = {claim.key: claim.record for claim in evidence.claims if claim.record is not None}
     relevant = _relevant_records(derived, records)
     committed_step = _committed_step(derived, checkpoints)
-    submit = _submit_details(evidence)
+    submit = evidence.submitted
     run_file = evidence.run_file
     return RunSummary(
         run_id=derived.run_id,
@@ -291,11 +291,6 @@ def _lease(derived: Derived) -> LeaseSummary | None:
         lease_s=owner.record.lease_s,
         heard_at=owner.record_modified_at or owner.created_at,
     )
-
-
-def _submit_details(evidence: RunEvidence) -> Mapping[str, Any]:
-    wish = evidence.newest_wish(WishKind.SUBMIT)
-    return wish.details if wish is not None else {}
 
 
 def _error_json(failure: Failure | None) -> dict[str, str] | None:

@@ -79,10 +79,15 @@ class RunEvidence:
         return max(wishes, key=lambda wish: wish.order) if len(wishes) > 1 else next(iter(wishes), None)
 
     @property
+    def submitted(self) -> Mapping[str, Any]:
+        """All that the newest submission says; empty where none has been seen."""
+        wish = self.newest_wish(WishKind.SUBMIT)
+        return wish.details if wish is not None else {}
+
+    @property
     def spec(self) -> Mapping[str, Any] | None:
         """The resolved spec as it was submitted last; None where no submission has been seen."""
-        wish = self.newest_wish(WishKind.SUBMIT)
-        spec = wish.details.get("spec") if wish is not None else None
+        spec = self.submitted.get("spec")
         return spec if isinstance(spec, Mapping) else None
 
     @property
