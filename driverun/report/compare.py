@@ -60,10 +60,6 @@ class Comparison:
     runs: tuple[Compared, ...]
     of: str = ""  #: what is compared, for people
 
-    def param(self, run: Compared, name: str) -> Any:
-        """What the run has for it; None also where it has nothing."""
-        return run.settings.get(name)
-
     def to_json(self) -> dict[str, Any]:
         """The object that scripts rely on."""
         return {
