@@ -7,6 +7,7 @@ import math
 import os
 import random
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -296,8 +297,13 @@ def open_worker(
 
     Args:
         machine: as whoever asks has just found it; None: it is looked at now.
+
+    Raises:
+        RootNotFound: as `open_store`.
+        UsageError: likewise, or there is no interpreter as the settings name it.
     """
     settings = here.settings()
+    python = interpreter(here)
     if machine is None:
         machine = look_at_machine(settings.workdir, environment=here.environment)
     context = WorkerContext(
@@ -309,7 +315,7 @@ def open_worker(
         workdir=Workdir(settings.workdir),
         cache=DataCache(settings.workdir / "cache", settings.cache_bytes, clock=here.clock),
         capabilities=capabilities(allow_cpu=options.allow_cpu, machine=machine),
-        start_trainer=process_starter(python=settings.python, environment=here.environment, clock=here.clock),
+        start_trainer=process_starter(python=python, environment=here.environment, clock=here.clock),
         tasks=ThreadTasks(),
         stop=stop,
         say=say,
@@ -317,9 +323,7 @@ def open_worker(
         show_progress=show_progress,
         machine=machine,
         gpu_processes=lambda: gpu_processes(environment=here.environment),
-        environments=Environments(
-            python=settings.python or sys.executable, environment=here.environment, clock=here.clock
-        ),
+        environments=Environments(python=python, environment=here.environment, clock=here.clock),
         secrets=Secrets(
             (*secret_sources, EnvironmentSecrets(here.environment), KeyringSecrets()), clock=here.clock
         ),
@@ -330,6 +334,24 @@ def open_worker(
     return Worker(
         context, deadline_s=deadline_s, by=here.person, jobs=options.jobs, patience_s=options.patience_s
     )
+
+
+def interpreter(here: Surroundings) -> str:
+    """The Python that jobs run with.
+
+    Raises:
+        UsageError: there is no such program; known here, it costs no run an attempt.
+    """
+    wanted = here.settings().python
+    if wanted is None:
+        return sys.executable
+    found = shutil.which(wanted, path=here.environment.get("PATH"))
+    if found is None:
+        raise UsageError(
+            f"cannot run jobs with {wanted}: there is no such program. Set DRIVERUN_PYTHON, or `python` in the"
+            " settings, to a Python 3.11 to 3.13; without it, jobs run with the Python of driverun."
+        )
+    return found
 
 
 def new_worker_id() -> str:

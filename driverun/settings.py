@@ -46,7 +46,7 @@ _NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "listing_lag": ("listing_lag_s", parse_duration),
     "quiet": ("quiet_s", parse_duration),
     "cache": ("cache_bytes", parse_size),
-    "python": ("python", str),
+    "python": ("python", lambda text: _program(text)),
     "trusted_authors": ("trusted_authors", lambda text: _authors(text)),
 }
 
@@ -72,6 +72,11 @@ def load_settings(environment: Mapping[str, str], *, home: Path) -> Settings:
     values.setdefault("workdir", cache_home / "driverun")
     assert set(values) <= {field.name for field in fields(Settings)}
     return Settings(**values)
+
+
+def _program(text: str) -> str:
+    """A name is looked for on PATH; a path has to hold in whatever folder the program is started."""
+    return str(Path(text).expanduser().absolute()) if "/" in text or text.startswith("~") else text
 
 
 def _authors(text: str) -> frozenset[str]:

@@ -149,7 +149,7 @@ def _sweep(looked: Looked) -> Lack | None:
     running = looked.running_in(sweep)
     if running < most:
         return None
-    text = f"{running} runs of the sweep {sweep} are at work, and max_parallel is {most}"
+    text = f"the sweep {sweep} has {running} at work, and max_parallel is {most}"
     return Lack(waiting_for=WaitingFor.SWEEP, text=text)
 
 

@@ -207,7 +207,7 @@ def trainer_environment(
     return environment
 
 
-def process_starter(*, python: str | None, environment: Mapping[str, str], clock: Clock) -> StartTrainer:
+def process_starter(*, python: str, environment: Mapping[str, str], clock: Clock) -> StartTrainer:
     """Starts real training processes with this interpreter."""
 
     def start(
@@ -224,7 +224,7 @@ def process_starter(*, python: str | None, environment: Mapping[str, str], clock
         return ProcessTrainer(
             spool,
             work=work,
-            python=python or sys.executable,
+            python=python,
             environment=trainer_environment(
                 environment, seed=seed, backend=backend, secrets=secrets, withheld=withheld, packages=packages
             ),

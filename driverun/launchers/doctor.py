@@ -322,7 +322,7 @@ def _round_trip(store: ObjectStore, clock: Clock) -> Iterator[Finding]:
 def _root(client: Client, here: Surroundings, *, is_local: bool) -> Iterator[Finding]:
     store = client.store
     runs = client.runs()
-    yield Finding(subject="root", message=f"{store.location}, {len(runs)} runs")
+    yield Finding(subject="root", message=f"{store.location}, {len(runs)} run{'s' * (len(runs) != 1)}")
     path = Path(store.location)
     if path.is_dir() and not os.access(path / ".driverun", os.W_OK):
         yield Finding(

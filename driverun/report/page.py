@@ -36,7 +36,6 @@ _STATE_COLOURS = {
     RunState.FAILED: "bad",
     RunState.CANCELLED: "calm",
 }
-_TOLD_OTHERWISE = ("code_sha256", "entrypoint", "data", "outputs", "repeat")
 _EXACTNESS_COLOURS = {
     Exactness.EXACT: "good",
     Exactness.STEP_EXACT: "good",

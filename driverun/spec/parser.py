@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from driverun.errors import Fault, SpecError
 from driverun.spec.entrypoint import Entrypoint, EntrypointKind, read_entrypoint
@@ -19,7 +19,6 @@ from driverun.spec.reader import Place, fault_at, read_yaml
 from driverun.spec.scalars import plain_scalar, well_formed
 
 _EXAMPLE = "entrypoint: train.py"
-_PARAMS: TypeAdapter[Mapping[str, JsonValue]] = TypeAdapter(Mapping[str, JsonValue])
 
 M = TypeVar("M", bound=BaseModel)
 

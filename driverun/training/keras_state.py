@@ -12,8 +12,6 @@ from driverun.errors import JobError
 from driverun.training.arrays import NamedArray
 from driverun.training.keras_pipelines import stateful_random_operations, variables_of
 
-MODEL_GROUPS = ("trainable", "non_trainable", "optimizer", "metrics", "captured")
-
 
 def variable_groups(model: Any) -> Iterator[tuple[str, Sequence[Any]]]:
     """The variables of `model` in groups, in an order that the same script always makes.

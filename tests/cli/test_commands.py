@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from driverun.assembly import Surroundings, interpreter
 from driverun.cli.main import EXIT_NO, EXIT_USAGE, main
 
 # What scripts may rely on.
@@ -377,6 +379,27 @@ def test_a_worker_that_leaves_a_run_waiting_says_so_with_its_exit_code(shell: Sh
     result = shell("work")
     assert result.exit_code == 3
     assert f"left: {run_id}" in result.stderr
+
+
+@pytest.mark.parametrize("wanted", ["python9", "./bin/python", "~/bin/python"])
+def test_an_interpreter_that_is_not_there_is_told_before_a_run_is_spent(
+    shell: Shell, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = shell.out("submit", job()).strip()
+    monkeypatch.setenv("DRIVERUN_PYTHON", wanted)
+    said = shell.refused("work")
+    assert wanted.lstrip("./~") in said
+    assert "DRIVERUN_PYTHON" in said
+    assert shell.json("status", run_id)["attempts"] == []
+
+
+def test_an_interpreter_may_be_named_from_where_one_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRIVERUN_PYTHON", "./python")
+    assert interpreter(Surroundings.here()) == str(tmp_path / "python"), "jobs begin in a folder of their own"
 
 
 def test_a_runtime_that_makes_no_sense_is_refused(shell: Shell) -> None:

@@ -106,7 +106,7 @@ def test_no_more_of_a_sweep_are_at_work_than_max_parallel_says(world: World) -> 
     assert second._look(worked)[0].run_id == other
     waiting = {world.client.run(run.run_id).waiting_for for run in submitted.runs[1:]}
     assert waiting == {WaitingFor.SWEEP}
-    assert "1 runs of the sweep" in worked.left[submitted.runs[1].run_id]
+    assert "has 1 at work, and max_parallel is 1" in worked.left[submitted.runs[1].run_id]
     assert "max_parallel is 1" in world.client.run(submitted.runs[1].run_id).reason
 
 
