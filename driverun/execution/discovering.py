@@ -12,7 +12,7 @@ from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectNotFound, SpecError, UsageError
 from driverun.execution.intake import Submission, submit_in_order
-from driverun.execution.jobs import JOB_FILE, Job, files_by_job, job_on_root
+from driverun.execution.jobs import JOB_FILE, Job, files_by_job, job_on_root, misnamed_jobs
 from driverun.execution.scheduling import DueRun, Schedules, last_runs
 from driverun.execution.warm_start import PLACE, fault_of
 from driverun.runs.layout import JOBS, WishKind
@@ -88,9 +88,13 @@ class Discovery:
         made: list[str] = []
         soonest: float | None = None
         now = self._store.now()
-        jobs = files_by_job(self._store.list(JOBS, recursive=True))
+        listing = self._store.list(JOBS, recursive=True)
+        jobs = files_by_job(listing)
         read = self._read(jobs)
-        self.invalid = {name: job for name, job in self._judged().items() if self._wants(name)}
+        invalid = self._judged()
+        for name, wrong in misnamed_jobs(listing).items():
+            invalid[name] = InvalidJob(name=name, faults=(wrong,))
+        self.invalid = {name: job for name, job in invalid.items() if self._wants(name)}
         if self._scheduled:
             self._schedules.refresh()
         known = known_jobs(ledger)
@@ -100,9 +104,9 @@ class Discovery:
             if scheduled is None and (this in known or this in self._made):
                 continue
             beginning = self._beginning.get(name)
-            wrong = fault_of(beginning, ledger) if beginning is not None else None
-            if wrong is not None:  # later it may be sound: a run of that name may come, or succeed
-                fault = Fault(file=self._heads[name].file, line=None, field=PLACE, message=wrong)
+            message = fault_of(beginning, ledger) if beginning is not None else None
+            if message is not None:  # later it may be sound: a run of that name may come, or succeed
+                fault = Fault(file=self._heads[name].file, line=None, field=PLACE, message=message)
                 self.invalid[name] = InvalidJob(name=name, faults=(fault,))
                 continue
             early = self._no_run_yet(name, ledger) if scheduled is None else None

@@ -20,6 +20,8 @@ from driverun.transfer.checksums import sha256_of
 from driverun.transfer.code import JobFiles, place_job, read_job_folder, read_job_on_root
 
 JOB_FILE = "job.yaml"
+#: Names that stand for it where a person, or an editor that adds an ending of its own, meant a job file.
+_MEANT = frozenset(f"job{ending}{added}" for ending in (".yaml", ".yml") for added in ("", ".txt", ".yaml"))
 _NOTEBOOK_LINE = re.compile(rb"^[ \t]*[!%]", re.MULTILINE)
 
 
@@ -62,11 +64,17 @@ def local_job(path: Path) -> Job:
     if path.is_dir():
         folder, job_file = path, JOB_FILE
         if not (folder / JOB_FILE).is_file():
-            raise UsageError(
-                f"cannot submit {path}: there is no {JOB_FILE} in it. One line will do: entrypoint: train.py"
-            )
+            meant = sorted(each.name for each in folder.iterdir() if is_misnamed(each.name))
+            remedy = f"Rename {meant[0]}" if meant else "One line will do: entrypoint: train.py"
+            raise UsageError(f"cannot submit {path}: there is no {JOB_FILE} in it. {remedy}")
     else:
         folder, job_file = path.parent, path.name
+        if is_misnamed(job_file):
+            raise UsageError(f"cannot submit {path}: a job file is called {JOB_FILE}. Rename it")
+        if path.suffix != ".yaml":
+            raise UsageError(
+                f"cannot submit {path}: a job is a folder with a {JOB_FILE}, or a file NAME.yaml"
+            )
     name = folder.resolve().name if job_file == JOB_FILE else path.stem
     text = (folder / job_file).read_bytes()
     shown = str(folder / job_file)
@@ -189,6 +197,23 @@ def named_job(store: ObjectStore, name: str) -> Job:
 def job_names(listing: list[ObjectInfo]) -> list[str]:
     """The names of all jobs in a listing of `jobs/`."""
     return sorted(files_by_job(listing))
+
+
+def is_misnamed(name: str) -> bool:
+    """Whether a file of this name was meant to be a folder's job file, and is none."""
+    return name != JOB_FILE and name.casefold() in _MEANT
+
+
+def misnamed_jobs(listing: list[ObjectInfo]) -> dict[str, Fault]:
+    """What is wrong with each folder of `jobs/` that has no job file, and one that was meant to be it; by its name."""
+    jobs = files_by_job(listing)
+    found: dict[str, Fault] = {}
+    for path in sorted(info.path for info in listing):
+        folder, slash, file = path.removeprefix(f"{JOBS}/").partition("/")
+        if slash and folder not in jobs and is_misnamed(file):
+            message = f"a job file is called {JOB_FILE}; rename this one"
+            found.setdefault(folder, Fault(file=path, line=None, field="", message=message))
+    return found
 
 
 def files_by_job(listing: list[ObjectInfo]) -> dict[str, list[ObjectInfo]]:

@@ -246,6 +246,14 @@ def test_a_folder_without_a_job_file_is_told_what_to_write(shell: Shell) -> None
     assert "entrypoint: train.py" in shell.refused("submit", "empty")
 
 
+def test_a_job_file_by_another_name_is_to_be_renamed(shell: Shell) -> None:
+    folder = job()
+    Path(folder, "job.yaml").rename(Path(folder, "job.yml"))
+    assert "there is no job.yaml in it. Rename job.yml" in shell.refused("submit", folder)
+    assert "a job file is called job.yaml" in shell.refused("submit", f"{folder}/job.yml")
+    assert "or a file NAME.yaml" in shell.refused("submit", f"{folder}/train.py")
+
+
 def test_data_that_are_missing_are_told_at_submission(shell: Shell) -> None:
     result = shell("submit", job("entrypoint: train.py\ndata: [{source: data/set.npz}]\n"))
     assert result.exit_code == 0

@@ -600,6 +600,28 @@ def test_a_faulty_job_is_told_once_with_all_its_faults_and_read_again_when_it_ch
     assert world.client.invalid_jobs() == []
 
 
+@pytest.mark.parametrize("name", ["job.yml", "Job.yaml", "job.yaml.txt"])
+def test_a_job_file_by_another_name_is_told_until_it_is_renamed(world: World, name: str) -> None:
+    drop(world, "jobs/mine/train.py", "print()\n")
+    drop(world, f"jobs/mine/{name}", "entrypoint: train.py\n")
+    drop(world, "jobs/settings/compose.yml", "no: job\n")
+    worker = world.worker()
+    worker.work(Mode.UNTIL_EMPTY)
+    (invalid,) = world.client.invalid_jobs()
+    assert (invalid.name, str(invalid.faults[0])) == (
+        "mine",
+        f"jobs/mine/{name}: a job file is called job.yaml; rename this one",
+    )
+    assert any("the job mine is INVALID" in line for line in world.said)
+
+    world.store.delete(f"jobs/mine/{name}")
+    drop(world, "jobs/mine/job.yaml", "entrypoint: train.py\n")
+    world.clock.advance(seconds=60)
+    worker.work(Mode.UNTIL_EMPTY)
+    assert [run.name for run in world.client.runs()] == ["mine"]
+    assert world.client.invalid_jobs() == []
+
+
 # A root in trouble.
 
 
