@@ -49,7 +49,7 @@ class SoakPlan:
     workers: int = 12
     runs: int = 60
     fits: int = 6  #: so many of the runs train something with Keras, which takes memory
-    run_s: float = 15.0  #: how long a run takes at least
+    run_s: float = 15.0  #: how long a run takes at least; one that trains, four times that
     minutes: float = 5.0  #: of kills and pauses
     every_s: float = 5.0  #: between two of them, on average
     pauses: float = 0.25  #: the share of them that are pauses
