@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +23,9 @@ from driverun.spool.snapshot import FileEntry, SnapshotHeader
 BLOCK = 1 << 22
 DEEPEST = 4  #: archives in archives
 MOST_BYTES = 8 << 30  #: unpacked, of one file: an archive may be made to have no end
+HEAD = tarfile.BLOCKSIZE  #: bytes that tell what a file is
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # of gzip, bzip2, xz
+_ZIP_MAGIC = b"PK"
 _DAMAGED = (
     OSError,
     EOFError,
@@ -29,6 +35,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    tarfile.TarError,
 )
 
 Opened = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
@@ -37,8 +44,8 @@ MASKED_STATE = "masked_state"  #: in a checkpoint's fingerprint: a secret stood 
 WITHHELD = "withheld"  #: likewise: files that are not in it
 
 
-class _TooMuch(Exception):
-    """More comes out of an archive than anyone would look through."""
+class _Unsearched(Exception):
+    """An archive could not be looked through; says why."""
 
 
 @dataclass(slots=True)
@@ -48,7 +55,7 @@ class _Search:
 
     def through(self, file: IO[bytes] | Opened, *, deep: int = 0) -> str | None:
         """Which secret is in what the file holds, unpacked where it is packed."""
-        head = file.read(8)
+        head = next(_blocks(file), b"")[:HEAD]
         file.seek(0)
         found = self._plain(file, is_unpacked=deep > 0)
         if found is not None or deep >= DEEPEST:
@@ -57,10 +64,42 @@ class _Search:
         if head.startswith(_MAGIC):
             with _unpacking(file, head) as inside:
                 return self._unpacked(inside, deep)
+        if _is_tar(head):
+            return self._tar(file, deep)
         if not zipfile.is_zipfile(file):
             return None
         file.seek(0)
         return self._archive(file, deep)
+
+    def _tar(self, file: IO[bytes] | Opened, deep: int) -> str | None:
+        """What lies in it as it is has been seen with the bytes of the whole; what is packed is still packed."""
+        try:
+            with tarfile.open(fileobj=_Lengthened(file), mode="r|") as archive:
+                for member in archive:
+                    inside = archive.extractfile(member) if member.isfile() else None
+                    if inside is None or not _is_packed(_begins(inside)):
+                        continue
+                    with self._copied(inside) as copy:
+                        found = self._unpacked(copy, deep)
+                    if found is not None:
+                        return found
+        except _DAMAGED:
+            pass  # its bytes have been looked at
+        return None
+
+    def _copied(self, packed: IO[bytes]) -> IO[bytes]:
+        """All of it, on disk: to go back in a tar that is packed itself is to unpack that again."""
+        try:
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 (who asked closes it)
+            for block in _until_damage(_blocks(packed)):
+                self._count(len(block))
+                copy.write(block)
+            copy.seek(0)
+        except OSError as exc:
+            raise _Unsearched(
+                f"there was no room to unpack it, so it was not searched for secrets: {exc}"
+            ) from exc
+        return copy
 
     def _archive(self, file: IO[bytes] | Opened, deep: int) -> str | None:
         try:
@@ -91,14 +130,33 @@ class _Search:
         overlap = self.masker.longest_bytes - 1
         before = b""
         for block in _blocks(file):
-            self.left_bytes -= len(block) if is_unpacked else 0
-            if self.left_bytes < 0:
-                raise _TooMuch
+            self._count(len(block) if is_unpacked else 0)
             content = before + block
             if (found := self.masker.name_in(content)) is not None:
                 return found
             before = content[-overlap:]
         return None
+
+    def _count(self, size_bytes: int) -> None:
+        """So much has come out of an archive. Raises _Unsearched."""
+        self.left_bytes -= size_bytes
+        if self.left_bytes < 0:
+            raise _Unsearched(
+                f"more than {MOST_BYTES >> 30} GiB come out of it, too much to be searched for secrets"
+            )
+
+
+def _begins(file: Any) -> bytes:
+    """The first bytes of what has not been read yet, which stay unread."""
+    return bytes(file.peek(HEAD)[:HEAD])
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"  # POSIX 1003.1, and GNU's
+
+
+def _is_packed(head: bytes) -> bool:
+    return head.startswith((*_MAGIC, _ZIP_MAGIC)) or _is_tar(head)
 
 
 def _blocks(file: IO[bytes] | Opened) -> Iterator[bytes]:
@@ -123,9 +181,34 @@ def _blocks(file: IO[bytes] | Opened) -> Iterator[bytes]:
         yield bytes(block)
 
 
+def _until_damage(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from blocks
+    except _DAMAGED:
+        return
+
+
+class _Lengthened(io.RawIOBase):
+    """A file with zeros after its end or damage: `tarfile` gives nothing of a piece that it cannot have whole."""
+
+    def __init__(self, file: IO[bytes] | Opened) -> None:
+        super().__init__()
+        self._blocks = chain(_until_damage(_blocks(file)), [bytes(BLOCK)] * 2)
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._held = self._held or memoryview(next(self._blocks, b""))
+        size_bytes = min(len(buffer), len(self._held))
+        buffer[:size_bytes], self._held = self._held[:size_bytes], self._held[size_bytes:]
+        return size_bytes
+
+
 def _unpacking(file: Any, head: bytes) -> Opened:
     if head.startswith(_MAGIC[0]):
-        return gzip.GzipFile(fileobj=file)
+        return gzip.GzipFile(fileobj=file, mode="rb")  # it takes the mode of a GzipFile for none
     return bz2.BZ2File(file) if head.startswith(_MAGIC[1]) else lzma.LZMAFile(file)
 
 
@@ -149,8 +232,8 @@ class Withholding:
         try:
             with file.open("rb") as content:
                 name = _Search(self._masker, MOST_BYTES).through(content)
-        except _TooMuch:
-            return f"more than {MOST_BYTES >> 30} GiB come out of it, too much to be searched for secrets"
+        except _Unsearched as exc:
+            return str(exc)
         return f"it holds the secret {name}" if name else None
 
     def shown(self, path: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import sys
+import tarfile
+import tempfile
 import types
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -240,6 +243,62 @@ def test_a_member_that_cannot_be_unpacked_hides_no_other(tmp_path: Path) -> None
     with zipfile.ZipFile(file) as archive, pytest.raises(NotImplementedError):
         archive.open("other")
     assert Withholding(Masker({"A": VALUE})).reason("mixed.zip", file) == "it holds the secret A"
+
+
+PACKS = {"a.gz": gzip.compress, "a.bz2": bz2.compress, "a.xz": lzma.compress}
+
+
+def zipped(content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", content)
+    return made.getvalue()
+
+
+def tarred(content: bytes, mode: Literal["w", "w:gz", "w:xz"] = "w") -> bytes:
+    """A tar with `content` between other files."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as archive:
+        for name, each in (("first", b"1" * 5000), ("second", content), ("third", b"")):
+            info = tarfile.TarInfo(name)
+            info.size = len(each)
+            archive.addfile(info, io.BytesIO(each))
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("pack", [*PACKS.values(), zipped, tarred], ids=[*PACKS, "a.zip", "a.tar"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_what_is_packed_in_a_tar_is_searched_unpacked(
+    tmp_path: Path, pack: Callable[[bytes], bytes], mode: Literal["w", "w:gz", "w:xz"]
+) -> None:
+    file = tmp_path / "all.tar"
+    withholding = Withholding(Masker({"A": VALUE}))
+    file.write_bytes(tarred(pack(b"nothing"), mode))
+    assert withholding.reason("all.tar", file) is None
+    file.write_bytes(tarred(pack(gzip.compress(VALUE.encode())), mode))
+    assert withholding.reason("all.tar", file) == "it holds the secret A"
+
+
+def test_a_tar_that_ends_early_is_searched_as_far_as_it_goes(tmp_path: Path) -> None:
+    file = tmp_path / "half.tar"
+    packed = gzip.compress(VALUE.encode())
+    whole = tarred(packed)
+    cut = whole.index(packed) + len(packed) - 8
+    file.write_bytes(whole[:cut])
+    assert Withholding(Masker({"A": VALUE})).reason("half.tar", file) == "it holds the secret A"
+
+
+def test_what_cannot_be_unpacked_for_want_of_room_is_withheld(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "all.tar"
+    file.write_bytes(tarred(gzip.compress(VALUE.encode())))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    why = Withholding(Masker({"A": VALUE})).reason("all.tar", file) or ""
+    assert "was not searched for secrets" in why
 
 
 def test_without_secrets_nothing_is_read(tmp_path: Path) -> None:
