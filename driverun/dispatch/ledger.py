@@ -22,6 +22,9 @@ from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, pars
 from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
 from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 
+#: Of one file. What driverun writes is some thousand bytes, and as much more as a job has parameters and reasons.
+MOST_BYTES = 1 << 24
+
 Value = Claim | Record | RunFile | Wish
 
 _READERS: Mapping[EntryKind, Callable[[bytes], Value]] = {
@@ -178,6 +181,9 @@ class Ledger:
 
     def _read(self, info: ObjectInfo, name: LedgerName) -> _Entry | None:
         """What the file says; None if it is just vanishing or changing."""
+        if info.size_bytes > MOST_BYTES:  # nobody's memory is for a stranger to fill
+            problem = f"it has {info.size_bytes:,} bytes, more than driverun writes"
+            return _Entry(info=info, name=name, problem=problem)
         value, problem = None, ""
         try:
             content = self._store.read(info.path)

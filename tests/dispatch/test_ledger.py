@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driverun.dispatch.heartbeat import RecordKeeper
-from driverun.dispatch.ledger import Ledger
+from driverun.dispatch.ledger import MOST_BYTES, Ledger
 from driverun.errors import TransientStoreError
 from driverun.execution.passing import PassingStore
 from driverun.runs.heads import head_of
@@ -172,6 +172,19 @@ def test_files_that_make_no_sense_are_named_and_stop_nothing(world: World, key: 
     world.store.delete("ledger/desktop.ini")
     world.refresh()
     assert "ledger/desktop.ini" not in world.broken()
+
+
+def test_what_is_larger_than_anything_of_driverun_is_not_read(world: World) -> None:
+    world.submit()
+    cancel = Wish(
+        run_id=RUN, kind=WishKind.CANCEL, wish_id="c1", wished_at=world.clock.now(), by="me", details={}
+    )
+    large = cancel.to_bytes() + b" " * MOST_BYTES
+    world.store.create(wish_file(RUN, WishKind.CANCEL, "c1"), large)
+    assert world.refresh()["read"] == 2, "the run and its submission"
+    (problem,) = world.ledger.problems
+    assert "more than driverun writes" in problem.message
+    assert world.state() is RunState.QUEUED
 
 
 def test_a_listing_that_lags_takes_nothing_back(
