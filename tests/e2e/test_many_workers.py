@@ -101,18 +101,22 @@ def test_workers_killed_at_their_writes_cost_nothing_but_time(
     client = client_of(str(root), {})
     runs = submit(client, tmp_path, range(6))
     lives: list[WorkerLife] = []
+    patient = {
+        **QUICK,
+        "DRIVERUN_LEASE": "6s",
+    }  # what three workers at once on a busy machine may stand still
     with ExitStack() as machines:
         for number, place in enumerate(places):
             marker = tmp_path / f"stopped-{number}"
             hold = {"DRIVERUN_HOLD_COMMIT": str(marker), "DRIVERUN_HOLD_AT": place}
-            machine = machines.enter_context(runtime(root, f"killed-{number}", **QUICK, **hold))
+            machine = machines.enter_context(runtime(root, f"killed-{number}", **patient, **hold))
             machine.wait_until(marker.exists)
             lives.append(WorkerLife(host=os.uname().nodename, pid=machine.process.pid))
         kept = results_of(client)
     ended_at = SystemClock().now()
     lives = [WorkerLife(host=life.host, pid=life.pid, ended_at=ended_at) for life in lives]
     with ExitStack() as machines:
-        others = [machines.enter_context(runtime(root, f"other-{n}", **QUICK)) for n in range(3)]
+        others = [machines.enter_context(runtime(root, f"other-{n}", **patient)) for n in range(3)]
         wait_until(lambda: not any(each.is_alive for each in others), what="the end of all workers")
         assert [each.process.returncode for each in others] == [0, 0, 0], [each.log() for each in others]
     found = results_of(client)
