@@ -10,17 +10,11 @@ import click
 
 from driverun.cli.launching import vm_options
 from driverun.cli.main import EXIT_UNREACHABLE, App, echo, main, root_option, say
+from driverun.cli.working import work_options
 
 
 @main.command()
-@click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 25m. Default: 50m.")
-@click.option(
-    "--allow-cpu/--no-cpu",
-    default=True,
-    show_default=True,
-    help="Whether jobs may run without an accelerator.",
-)
-@click.option("--job", "jobs", multiple=True, metavar="NAME", help="Only this job or run; may be repeated.")
+@work_options("Hand over after so long, as in 25m. Default: 50m.")
 @click.option("--launch", "by_launch", is_flag=True, help="Work with Colab VMs, started where there is need.")
 @vm_options
 @click.option("--quiet", is_flag=True, help="Print nothing where there was nothing to do.")
@@ -29,7 +23,7 @@ from driverun.cli.main import EXIT_UNREACHABLE, App, echo, main, root_option, sa
 @click.pass_obj
 def tick(
     app: App,
-    max_runtime: str | None,
+    max_runtime_s: float | None,
     allow_cpu: bool,
     jobs: tuple[str, ...],
     by_launch: bool,
@@ -53,7 +47,6 @@ def tick(
     from driverun.launchers.tick import MAX_RUNTIME_S, patience_s, tick_by_launch
     from driverun.launchers.tick import tick as pass_over
     from driverun.report.summary import timestamp
-    from driverun.spec.units import parse_duration
 
     here, stop = app.here, StopSignal()
 
@@ -64,14 +57,13 @@ def tick(
         if is_verbose:
             say(stamped(text))
 
-    try:
-        max_runtime_s = parse_duration(max_runtime) if max_runtime else MAX_RUNTIME_S
-    except ValueError as exc:
-        raise UsageError(f"--max-runtime: {exc}") from exc
-    if by_launch and (max_runtime or jobs or not allow_cpu):
+    if by_launch and (max_runtime_s is not None or jobs or not allow_cpu):
         raise UsageError("--launch works on all of the queue, on VMs with a GPU; its time is --max-hours")
     options = WorkOptions(
-        max_runtime_s=max_runtime_s, allow_cpu=allow_cpu, jobs=jobs, patience_s=patience_s(here)
+        max_runtime_s=MAX_RUNTIME_S if max_runtime_s is None else max_runtime_s,
+        allow_cpu=allow_cpu,
+        jobs=jobs,
+        patience_s=patience_s(here),
     )
 
     def on_signal(number: int, _: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,50 @@ from driverun.cli.main import (
     root_option,
     say,
 )
+
+
+def work_options(max_runtime: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What a worker takes up, and for how long: max_runtime_s, allow_cpu, jobs.
+
+    Args:
+        max_runtime: help for the first.
+    """
+
+    def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(
+            (
+                click.option(
+                    "--max-runtime", "max_runtime_s", metavar="TIME", callback=_seconds, help=max_runtime
+                ),
+                click.option(
+                    "--allow-cpu/--no-cpu",
+                    default=True,
+                    show_default=True,
+                    help="Whether jobs may run without an accelerator.",
+                ),
+                click.option(
+                    "--job",
+                    "jobs",
+                    multiple=True,
+                    metavar="NAME",
+                    help="Only this job or run; may be repeated.",
+                ),
+            )
+        ):
+            function = option(function)
+        return function
+
+    return with_options
+
+
+def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    from driverun.errors import UsageError
+    from driverun.spec.units import parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as exc:
+        raise UsageError(f"{option.opts[0]}: {exc}") from exc
 
 
 @main.command()
@@ -147,36 +192,23 @@ def submit(
 )
 @click.option("--once", "mode", flag_value="once", help="One run.")
 @click.option("--watch", "mode", flag_value="watch", help="For ever.")
-@click.option("--max-runtime", metavar="TIME", help="Hand over after so long, as in 11h30m.")
-@click.option(
-    "--allow-cpu/--no-cpu",
-    default=True,
-    show_default=True,
-    help="Whether jobs may run without an accelerator.",
-)
-@click.option("--job", "jobs", multiple=True, metavar="NAME", help="Only this job or run; may be repeated.")
+@work_options("Hand over after so long, as in 11h30m.")
 @click.option("--quiet", is_flag=True, help="Do not show what jobs print.")
 @root_option
 @click.pass_obj
 def work(
-    app: App, mode: str, max_runtime: str | None, allow_cpu: bool, jobs: tuple[str, ...], quiet: bool
+    app: App, mode: str, max_runtime_s: float | None, allow_cpu: bool, jobs: tuple[str, ...], quiet: bool
 ) -> None:
     """Claim runs and carry them out. Ctrl-C commits and hands over; a second one abandons."""
     import signal
 
     from driverun.assembly import WorkOptions, open_worker
     from driverun.cli.bars import show_progress
-    from driverun.errors import UsageError
     from driverun.execution.context import Stop, StopSignal
     from driverun.execution.worker import Mode
     from driverun.launchers.signals import asked_to_stop
-    from driverun.spec.units import parse_duration
     from driverun.testing.holding import wrap_for_drill
 
-    try:
-        max_runtime_s = parse_duration(max_runtime) if max_runtime else None
-    except ValueError as exc:
-        raise UsageError(f"--max-runtime: {exc}") from exc
     stop = StopSignal()
     here = app.here
     worker = open_worker(
