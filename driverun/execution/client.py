@@ -27,7 +27,7 @@ from driverun.execution.differing import final_states, first_difference_in
 from driverun.execution.discovering import Discovery, InvalidJob
 from driverun.execution.finishing import checkpoint_summaries
 from driverun.execution.intake import Submission, authors_of, make_wish, submit_in_order
-from driverun.execution.jobs import Job, job_on_root, local_job, named_job, syntax_warning
+from driverun.execution.jobs import Job, job_on_root, local_job, named_job, syntax_warning, twin_on_root
 from driverun.execution.standing import state_as_alive
 from driverun.execution.timetable import ScheduleSummary, Timetable
 from driverun.report.compare import Compared, Comparison, compare
@@ -138,6 +138,8 @@ class Client:
                     continue  # gone, or INVALID: `driverun status` tells of it
                 heads[name] = job_head(other.spec, file=other.file, text=other.text)
         heads[job.name] = job_head(job.spec, file=job.file, text=job.text)
+        if (twin := twin_on_root(self._store, job)) is not None:
+            heads[twin] = JobHead(file=twin, name=job.spec.name)
         faults = order_faults(heads).get(job.name)
         if faults:
             raise SpecError(faults)

@@ -174,6 +174,19 @@ def place_on_root(store: ObjectStore, job: Job) -> None:
         place_job(store, job.local, job.name, job_file=job.job_file, only=job.only)
 
 
+def twin_on_root(store: ObjectStore, job: Job) -> str | None:
+    """The job file on the root beside which a job of this machine has no place: a/job.yaml and a.yaml are both a."""
+    if job.local is None:
+        return None  # told with the others of the root
+    lies_alone = job.only is not None and _is_on_root(store, job)
+    twin = f"{JOBS}/{job.name}/{JOB_FILE}" if lies_alone else f"{JOBS}/{job.name}.yaml"
+    try:
+        store.stat(twin)
+    except ObjectNotFound:
+        return None
+    return twin
+
+
 def _is_on_root(store: ObjectStore, job: Job) -> bool:
     """Whether the job's folder is the root's own, so that there is nothing to place."""
     assert job.local is not None

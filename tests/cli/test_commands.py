@@ -254,6 +254,16 @@ def test_a_job_file_by_another_name_is_to_be_renamed(shell: Shell) -> None:
     assert "or a file NAME.yaml" in shell.refused("submit", f"{folder}/train.py")
 
 
+def test_a_folder_has_no_place_beside_a_file_of_its_name(shell: Shell) -> None:
+    alone = shell.root / "jobs/mine.yaml"
+    alone.write_text("entrypoint: train.py\nseed: 3\n")
+    alone.with_name("train.py").write_text("print()\n")
+    assert "is called mine, and so is jobs/mine.yaml" in shell.refused("submit", job())
+    shell.out("submit", str(alone))
+    assert "INVALID" not in shell("status").stderr
+    assert len(shell.json("status")) == 1
+
+
 def test_data_that_are_missing_are_told_at_submission(shell: Shell) -> None:
     result = shell("submit", job("entrypoint: train.py\ndata: [{source: data/set.npz}]\n"))
     assert result.exit_code == 0

@@ -28,7 +28,7 @@ from driverun.testing.drive_emulator import DriveEmulator, EmulatorSettings
 from driverun.testing.faulty import FaultyStore, Moment, Operation
 from tests.execution.drive_world import DriveWorld
 from tests.execution.watching import WatchedTrainer, once_at, watched
-from tests.execution.world import Plan, World
+from tests.execution.world import Plan, ScriptedTrainer, World
 
 LAG_S = 30.0
 STATE_BYTES = 100_000_000
@@ -85,7 +85,7 @@ class Asking:
 # On Drive, with a state of 100 MB.
 
 
-class LargeTrainer(WatchedTrainer):
+class LargeTrainer(ScriptedTrainer):
     def _files(self) -> Any:
         # No two chunks are equal, or most of it would not be sent.
         (self._work / "steps.txt").write_bytes(random.Random(self._step).randbytes(STATE_BYTES))
@@ -93,12 +93,8 @@ class LargeTrainer(WatchedTrainer):
 
 
 class LargeWorld(DriveWorld):
-    before: Callable[[WatchedTrainer], None]
-
     def start(self, spool: SpoolFolder, *, work: Path, **_: Any) -> Trainer:
-        trainer = LargeTrainer(self.plan, spool, work, self.executed)
-        trainer.before = self.before
-        return trainer
+        return LargeTrainer(self.plan, spool, work, self.executed)
 
 
 @pytest.fixture
@@ -113,24 +109,26 @@ def drive(tmp_path: Path) -> Iterator[LargeWorld]:
 def test_a_hand_over_of_a_hundred_megabytes_costs_a_handful_of_requests_and_no_wait(
     drive: LargeWorld,
 ) -> None:
-    """Late enough that old checkpoints could be swept: that is left to the next attempt."""
+    """Between two commits, late enough that old checkpoints could be swept: that is left to the next attempt."""
     asking = Asking(drive)
+    committed: list[str] = []
     marks: list[tuple[int, int]] = []
     sending: list[Sending | None] = []
     workers: list[Worker] = []
 
-    def ask() -> None:
-        marks.append((len(drive.emulator.requests), len(drive.clock.sleeps)))
-        asking.ask()
-
     def look(operation: Operation) -> None:
+        is_manifest = operation.name == "create" and "/ckpt-" in operation.path
+        if is_manifest and operation.moment is Moment.AFTER:
+            committed.append(operation.path)
+            if len(committed) == 5:
+                marks.append((len(drive.emulator.requests), len(drive.clock.sleeps)))
+                asking.ask()
         is_pack = operation.name == "create" and "/pack-" in operation.path
         if is_pack and operation.moment is Moment.BEFORE and marks:
             shown = workers[0].view().attempt
             assert shown is not None
             sending.append(shown.sending)
 
-    drive.before = once_at(16, ask)
     run_id = drive.job()
     drive.clock.advance(seconds=LAG_S)
     drive.emulator.settings.listing_lag_s = LAG_S
