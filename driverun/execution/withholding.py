@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -87,19 +88,21 @@ class _Search:
             pass  # its bytes have been looked at
         return None
 
-    def _copied(self, packed: IO[bytes]) -> IO[bytes]:
+    @contextmanager
+    def _copied(self, packed: IO[bytes]) -> Iterator[IO[bytes]]:
         """All of it, on disk: to go back in a tar that is packed itself is to unpack that again."""
-        try:
-            copy = tempfile.TemporaryFile()  # noqa: SIM115 (who asked closes it)
-            for block in _until_damage(_blocks(packed)):
-                self._count(len(block))
-                copy.write(block)
-            copy.seek(0)
-        except OSError as exc:
-            raise _Unsearched(
-                f"there was no room to unpack it, so it was not searched for secrets: {exc}"
-            ) from exc
-        return copy
+        with ExitStack() as stack:
+            try:
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                for block in _until_damage(_blocks(packed)):
+                    self._count(len(block))
+                    copy.write(block)
+                copy.seek(0)
+            except OSError as exc:
+                raise _Unsearched(
+                    f"there was no room to unpack it, so it was not searched for secrets: {exc}"
+                ) from exc
+            yield copy
 
     def _archive(self, file: IO[bytes] | Opened, deep: int) -> str | None:
         try:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import random
 import sys
 import tarfile
 import tempfile
@@ -214,6 +215,8 @@ def test_an_archive_without_an_end_is_withheld(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "bomb.gz"
     file.write_bytes(gzip.compress(bytes(4 << 20)))
     assert "too much to be searched" in (Withholding(Masker({"A": VALUE})).reason("bomb.gz", file) or "")
+    file.write_bytes(tarred(zipped(random.Random(1).randbytes(2 << 20))))
+    assert "too much to be searched" in (Withholding(Masker({"A": VALUE})).reason("bomb.tar", file) or "")
 
 
 def test_a_damaged_archive_is_searched_as_far_as_it_goes(tmp_path: Path) -> None:
