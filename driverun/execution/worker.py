@@ -9,17 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, Waiting, candidate_of, next_run, priority_of
-from driverun.dispatch.claim import claim_run
-from driverun.dispatch.heartbeat import RecordKeeper
-from driverun.dispatch.lacks import Looked, lacks_of, results_given, running_by_sweep, runs_before
-from driverun.dispatch.lease import LeaseWatch, may_be_stale
+from driverun.dispatch.lacks import Looked, lacks_of, running_by_sweep, runs_before
+from driverun.dispatch.lease import LeaseWatch
 from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
-from driverun.dispatch.takeover import state_before
-from driverun.dispatch.trust import approval_text
 from driverun.errors import SpecError, TransientStoreError, UnsafePath, UsageError
 from driverun.execution.assignment import Assignment
 from driverun.execution.attempt import Attempt
+from driverun.execution.claiming import Claiming
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.discovering import Discovery
 from driverun.execution.holding_back import HeldBack
@@ -27,21 +24,18 @@ from driverun.execution.idling import Idling
 from driverun.execution.jobs import job_names
 from driverun.execution.outcome import Outcome
 from driverun.execution.secrets import lacking_secrets
-from driverun.execution.standing import Standing, state_as_alive
-from driverun.execution.stopping import Abandoned, StopAsked, StoppableClock, abandonable, rest
+from driverun.execution.standing import Standing
+from driverun.execution.stopping import Abandoned, StoppableClock, abandonable, rest
 from driverun.execution.viewing import AttemptView, RunView, WorkerView
 from driverun.execution.wanted import WantedJobs
-from driverun.execution.warm_start import Origin, origin_of
 from driverun.purpose import on_behalf_of
 from driverun.runs.evidence import RunEvidence
-from driverun.runs.layout import JOBS, AttemptKey, EntryKind
-from driverun.runs.ownership import owner_of
-from driverun.runs.record import AttemptState, Record, RunFile
+from driverun.runs.layout import JOBS, EntryKind
+from driverun.runs.record import AttemptState
 from driverun.runs.state import Derived, RunState, WaitingFor, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
-from driverun.transfer.given import GivenResults
 from driverun.transfer.sync import KnownSources, missing_sources
 
 SOONEST_S = 0.1  #: between two looks, however soon something is due
@@ -98,7 +92,6 @@ class Worker:
         self._context = context
         self._store = context.store
         self._clock = context.clock
-        self._patient = StoppableClock(context.clock, context.stop)
         self._ledger = Ledger(self._store)
         self._watch = LeaseWatch(self._store, self._clock)
         self._wanted = WantedJobs(jobs)
@@ -120,6 +113,13 @@ class Worker:
         self._looks = 0
         self._too_late: set[str] = set()  # were not started for want of time, and that was told
         self._standing = Standing(self._ledger, spec_of=self._spec_of)
+        self._claiming = Claiming(
+            context=context,
+            ledger=self._ledger,
+            watch=self._watch,
+            patient=StoppableClock(context.clock, context.stop),
+            spec_of=self._spec_of,
+        )
         self._sources: KnownSources | None = None  # as of the time beside
         self._sources_s = -math.inf
         self._held_back = HeldBack()
@@ -503,72 +503,19 @@ class Worker:
     # Working.
 
     def _take_up(self, run_id: str) -> Outcome | None:
-        context = self._context
-        evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
-        if evidence is None or self._spec_of(evidence) is None or evidence.unapproved is not None:
-            return None  # only its head was sound; the next look leaves it alone
-        owner = owner_of(evidence.claims)
-        if owner is not None and may_be_stale(owner) and not self._watch.is_stale(owner):
-            return None  # it has moved since it was found to stand still
-        number = evidence.highest_number + 1
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
         self._asked += 1
-        try:
-            won = claim_run(self._store, run_id, evidence, context.worker, context.process, self._patient)
-        except StopAsked:
-            assert context.stop.stop is not None, "that is what it says"
-            key = AttemptKey(run_id=run_id, number=number, worker=context.worker)
-            return self._give_up(key, AttemptState.INTERRUPTED, context.stop.stop.value)
-        if won is None:
-            context.say(f"{run_id}: another worker was first")
-            return None
-        self._ledger.refresh()
-        evidence = self._ledger.detailed(run_id, {EntryKind.WISH})
-        if evidence is None:
-            context.say(f"{run_id}: its files were deleted as it was taken up")
-            return None
-        spec = self._spec_of(evidence)
-        if spec is None or evidence.run_file is None or not evidence.is_read:
-            return self._give_up(won.key, AttemptState.INTERRUPTED, "its files changed as it was taken up")
-        before = state_before(evidence, won.key, max_errors=spec.retry.max_errors)
-        if before.state in (RunState.CANCELLED, RunState.FAILED):
-            is_cancelled = before.state is RunState.CANCELLED
-            state = AttemptState.CANCELLED if is_cancelled else AttemptState.FAILED
-            return self._give_up(won.key, state, before.reason)
-        if evidence.unapproved is not None:  # since it was chosen
-            reason = approval_text(run_id, evidence.unapproved)
-            return self._give_up(won.key, AttemptState.INTERRUPTED, reason)
-        given: list[GivenResults] = []
-        for target, other in results_given(evidence):
-            by_now = self._ledger.run(other)
-            earlier = state_as_alive(by_now) if by_now is not None else None
-            if earlier is None or earlier.results is None:
-                return self._give_up(
-                    won.key, AttemptState.INTERRUPTED, f"comes after {other}: no results yet"
-                )
-            given.append(GivenResults(target=target, run_id=other, folder=earlier.results.path))
-        attempt = Attempt(
-            context,
-            Assignment(
-                key=won.key,
-                claims=tuple(won.claims),
-                run_file=evidence.run_file,
-                spec=spec,
-                derived=before,
-                given=given,
-                origin=partial(self._origin, evidence.run_file),
-            ),
-        )
+        claimed = self._claiming.claim(run_id)
+        if not isinstance(claimed, Assignment):
+            return claimed
+        attempt = Attempt(self._context, claimed)
         self._attempt = attempt
         try:
-            with self._until_deadline():
+            with _Deadline(self._context, self._deadline_s):
                 return attempt.run()
         finally:
             self._note_ended(attempt.view())
             self._attempt = None
-
-    def _origin(self, run_file: RunFile) -> Origin | None:
-        return origin_of(run_file, self._ledger)
 
     def _note_ended(self, ended: AttemptView) -> None:
         if ended.outcome is None:
@@ -578,32 +525,6 @@ class Worker:
         )
         self._seen = tuple(now if run.run_id == ended.run_id else run for run in self._seen)
         self._finished = (*self._finished, ended)
-
-    def _give_up(self, key: AttemptKey, state: AttemptState, reason: str) -> Outcome:
-        """Nothing comes of the claim: say so, so that nobody waits for it."""
-        now = self._clock.now()
-        keeper = RecordKeeper(
-            self._store,
-            self._clock,
-            Record(
-                run_id=key.run_id,
-                number=key.number,
-                worker=key.worker,
-                process=self._context.process,
-                state=state,
-                beat=0,
-                started_at=now,
-                updated_at=now,
-                ended_at=now,
-                reason=reason,
-                lease_s=self._context.settings.lease_s,
-            ),
-        )
-        keeper.create()
-        return Outcome(state=state, reason=reason)
-
-    def _until_deadline(self) -> _Deadline:
-        return _Deadline(self._context, self._deadline_s)
 
 
 class _Deadline:
