@@ -1,4 +1,7 @@
-"""The only place that picks concrete classes."""
+"""The only place that picks concrete classes.
+
+What a worker is made of is imported where one is made: a look at the root would pay more for it than for its look.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from driverun.clock import Clock, SystemClock
-from driverun.dispatch.choose import Capabilities
-from driverun.dispatch.processes import this_process
 from driverun.errors import ObjectExists, ObjectNotFound, RootNotFound, UsageError
-from driverun.execution.client import Client
-from driverun.execution.context import StopSignal, WorkerContext
-from driverun.execution.environment import Environments
-from driverun.execution.hardware import Machine, gpu_processes, look_at_machine
-from driverun.execution.keyring_secrets import KeyringSecrets
-from driverun.execution.secrets import EnvironmentSecrets, Secrets, SecretSource
-from driverun.execution.tasks import ThreadTasks
-from driverun.execution.trainer import process_starter
-from driverun.execution.workdir import Workdir
-from driverun.execution.worker import Worker
 from driverun.runs.layout import CODE, DATA, JOBS, LEDGER, ROOT_FILE, RUNS, SCHEMA_FILE
 from driverun.settings import Settings, load_settings
-from driverun.spec.model import Accelerator
 from driverun.storage.base import ObjectStore, OpensLinks
 from driverun.storage.local import LocalStore
 from driverun.storage.locate import (
@@ -42,11 +32,17 @@ from driverun.storage.locate import (
     parse_root,
 )
 from driverun.storage.retrying import RetryingLinksStore, RetryingStore, persist
-from driverun.transfer.cache import DataCache
-from driverun.transfer.progress import OnProgress
 
 if TYPE_CHECKING:
+    from driverun.dispatch.choose import Capabilities
+    from driverun.execution.board import Board
+    from driverun.execution.client import Client
+    from driverun.execution.context import StopSignal
+    from driverun.execution.hardware import Machine
+    from driverun.execution.secrets import SecretSource
+    from driverun.execution.worker import Worker
     from driverun.storage.drive.checkup import DriveCheckup
+    from driverun.transfer.progress import OnProgress
 
 ROOT_FORMAT = 1
 RETRY_BUDGET_S = 60.0  #: for one operation on the root; what is left to do after it is for the caller to know
@@ -263,8 +259,17 @@ def open_checkup(address: RootAddress, here: Surroundings) -> DriveCheckup | Non
     )
 
 
+def open_board(option: str | None, here: Surroundings) -> Board:
+    """Where the runs of the root stand that is meant; all that `driverun status` needs, and quick to load."""
+    from driverun.execution.board import Board
+
+    return Board(open_store(option, here), clock=here.clock, by=here.person)
+
+
 def open_client(option: str | None, here: Surroundings) -> Client:
     """The root that is meant, for its owner."""
+    from driverun.execution.client import Client
+
     return Client(open_store(option, here), clock=here.clock, by=here.person)
 
 
@@ -302,6 +307,18 @@ def open_worker(
         RootNotFound: as `open_store`.
         UsageError: likewise, or there is no interpreter as the settings name it.
     """
+    from driverun.dispatch.processes import this_process
+    from driverun.execution.context import WorkerContext
+    from driverun.execution.environment import Environments
+    from driverun.execution.hardware import gpu_processes, look_at_machine
+    from driverun.execution.keyring_secrets import KeyringSecrets
+    from driverun.execution.secrets import EnvironmentSecrets, Secrets
+    from driverun.execution.tasks import ThreadTasks
+    from driverun.execution.trainer import process_starter
+    from driverun.execution.workdir import Workdir
+    from driverun.execution.worker import Worker
+    from driverun.transfer.cache import DataCache
+
     settings = here.settings()
     python = interpreter(here)
     if machine is None:
@@ -361,6 +378,10 @@ def new_worker_id() -> str:
 
 def capabilities(*, allow_cpu: bool, machine: Machine | None = None) -> Capabilities:
     """What this machine has to give, found out without loading a framework; None: it is looked at now."""
+    from driverun.dispatch.choose import Capabilities
+    from driverun.execution.hardware import look_at_machine
+    from driverun.spec.model import Accelerator
+
     found = machine if machine is not None else look_at_machine(Path.cwd())
     accelerators = frozenset({Accelerator.GPU}) if found.gpus else frozenset()
     return Capabilities(accelerators=accelerators, allows_cpu=allow_cpu, memory_bytes=found.memory_bytes)

@@ -27,10 +27,10 @@ def status(app: App, run: str | None, as_json: bool, show_all: bool) -> None:
     """
     from driverun.cli import render
 
-    client = app.client()
-    now = client.store.now()
+    board = app.board()
+    now = board.store.now()
     if run is not None:
-        summary = client.run(run)
+        summary = board.run(run)
         text = (
             render.json_text(summary.to_json())
             if as_json
@@ -39,17 +39,17 @@ def status(app: App, run: str | None, as_json: bool, show_all: bool) -> None:
         echo(text)
         return
     if as_json:
-        echo(render.json_text([summary.to_json(details=False) for summary in client.runs()]))
+        echo(render.json_text([summary.to_json(details=False) for summary in board.runs()]))
         return
-    found = client.overview(most=None if show_all else SHOWN)
+    found = board.overview(most=None if show_all else SHOWN)
     # Tables that fit themselves to the terminal take their time.
     terminal = app.is_terminal and len(found.runs) <= SHOWN
     echo(render.runs_table(found.runs, now=now, terminal=terminal))
     if found.text:
         say(found.text)
-    for problem in client.problems():
+    for problem in board.problems():
         say(f"passed over: {problem.path}: {problem.message}")
-    for invalid in client.invalid_jobs():
+    for invalid in board.invalid_jobs():
         say(f"the job {invalid.name} is INVALID:")
         for fault in invalid.faults:
             say(f"  {fault}")

@@ -16,6 +16,7 @@ from driverun import __version__
 
 if TYPE_CHECKING:
     from driverun.assembly import Surroundings
+    from driverun.execution.board import Board
     from driverun.execution.client import Client
 
 EXIT_NO = 1
@@ -42,6 +43,11 @@ class App:
         from driverun.assembly import open_client
 
         return open_client(self.root, self.here)
+
+    def board(self) -> Board:
+        from driverun.assembly import open_board
+
+        return open_board(self.root, self.here)
 
     @property
     def is_terminal(self) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from driverun.report.compare import Comparison, value_text
 from driverun.report.interruptions import interruptions_of
 from driverun.report.shown import shown_json
 from driverun.report.summary import RunSummary, timestamp
@@ -28,6 +27,7 @@ from driverun.report.wording import (
     number_text,
     size_text,
     time_text,
+    value_text,
 )
 from driverun.runs.record import Exactness
 from driverun.runs.state import RunState, WaitingFor
@@ -35,6 +35,7 @@ from driverun.runs.state import RunState, WaitingFor
 if TYPE_CHECKING:
     from driverun.execution.approving import Review
     from driverun.execution.timetable import ScheduleSummary
+    from driverun.report.compare import Comparison
     from driverun.report.diff import Difference  # zipfile and more, for one command alone
 
 _STATE_STYLES = {

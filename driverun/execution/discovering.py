@@ -11,10 +11,10 @@ from functools import partial
 from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import Fault, IntegrityError, ObjectNotFound, SpecError, UsageError
+from driverun.execution.init_from import PLACE, fault_of
 from driverun.execution.intake import Submission, submit_in_order
 from driverun.execution.jobs import JOB_FILE, Job, files_by_job, job_on_root, misnamed_jobs
 from driverun.execution.scheduling import DueRun, Schedules, last_runs
-from driverun.execution.warm_start import PLACE, fault_of
 from driverun.runs.layout import JOBS, WishKind
 from driverun.spec.model import InitFrom
 from driverun.spec.order import JobHead, job_head, no_run_yet, order_faults, order_of

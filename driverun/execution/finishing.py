@@ -12,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from driverun.checkpoints.newest import find_checkpoints
 from driverun.errors import IntegrityError, StoreError
+from driverun.execution.checkpoint_list import checkpoint_summaries
 from driverun.execution.telling import Told
 from driverun.execution.workdir import AttemptFolders
 from driverun.report.curves import history_csv, read_curves, read_histories
 from driverun.report.page import Report, report_html
-from driverun.report.summary import AttemptSummary, CheckpointSummary, RunSummary, attempt_summary
+from driverun.report.summary import AttemptSummary, RunSummary, attempt_summary
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.record import AttemptState, Record, RunFile, worst
 from driverun.runs.state import Derived, RunState
@@ -196,30 +196,3 @@ def _segments(store: ObjectStore, folder: str, prefix: str) -> list[Any]:
         return list(read_segments(store, folder, prefix))
     except (StoreError, IntegrityError):
         return []
-
-
-def checkpoint_summaries(
-    store: ObjectStore, run_id: str, *, claims: Iterable[ClaimEvidence], resume_after: int
-) -> tuple[CheckpointSummary, ...]:
-    """The checkpoints that count, oldest first; what a listing does not tell is read from the manifest."""
-    found = []
-    for info in find_checkpoints(store, run_id, claims=tuple(claims), resume_after=resume_after):
-        step, size_bytes, new_bytes = info.step, info.size_bytes, info.new_bytes
-        if step is None or size_bytes is None or new_bytes is None:
-            from driverun.checkpoints.newest import load_manifest
-
-            try:
-                manifest = load_manifest(store, info.path).manifest
-            except (IntegrityError, StoreError):
-                continue
-            step, size_bytes, new_bytes = manifest.header.step, manifest.size_bytes, manifest.new_bytes
-        found.append(
-            CheckpointSummary(
-                step=step,
-                attempt=info.key.number,
-                size_bytes=size_bytes,
-                new_bytes=new_bytes,
-                created_at=info.created_at,
-            )
-        )
-    return tuple(reversed(found))

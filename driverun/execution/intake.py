@@ -13,9 +13,9 @@ from typing import Any
 from driverun.clock import Clock
 from driverun.dispatch.ledger import Ledger
 from driverun.errors import ObjectExists, SpecError
+from driverun.execution.init_from import with_run_named
 from driverun.execution.jobs import Job, place_on_root
 from driverun.execution.scheduling import DueRun, due_details, last_runs, whole_due_runs
-from driverun.execution.warm_start import with_run_named
 from driverun.runs.heads import head_of
 from driverun.runs.layout import JOBS, EntryKind, WishKind, wish_file
 from driverun.runs.record import RunFile, Wish

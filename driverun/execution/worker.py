@@ -36,7 +36,7 @@ from driverun.runs.state import Derived, RunState, WaitingFor, derive_state
 from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
-from driverun.transfer.sync import KnownSources, missing_sources
+from driverun.transfer.presence import KnownSources, missing_sources
 
 SOONEST_S = 0.1  #: between two looks, however soon something is due
 LOOK_S = 1.0  #: between two looks while waiting

@@ -12,6 +12,7 @@ from typing import Any
 
 from driverun.errors import UsageError
 from driverun.report.summary import json_number
+from driverun.report.wording import value_text
 from driverun.runs.state import RunState
 from driverun.spec.metrics import more_is_better
 
@@ -151,13 +152,6 @@ def differing(runs: Sequence[Compared]) -> tuple[str, ...]:
     settings = [run.settings for run in runs]
     names = dict.fromkeys(name for each in settings for name in each)
     return tuple(name for name in names if len({_key(each.get(name, _MISSING)) for each in settings}) > 1)
-
-
-def value_text(value: Any) -> str:
-    """The value of a param as a job file writes it; nothing for nothing."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _named(metric: str, names: Iterable[str]) -> str | None:

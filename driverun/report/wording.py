@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 from driverun.runs.record import Exactness
 from driverun.runs.state import WaitingFor
@@ -104,3 +106,10 @@ def short_duration(seconds: float) -> str:
 def time_text(at: datetime) -> str:
     """To the second, in UTC; the zone is said once, by whoever shows many of them."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def value_text(value: Any) -> str:
+    """The value of a param as a job file writes it; nothing for nothing."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from driverun.errors import IntegrityError, JobError, ObjectNotFound
-from driverun.spec.model import Access, DataSource, JobSpec
+from driverun.spec.model import Access, DataSource
 from driverun.spec.sources import SourceKind, is_archive, kind_of, without_suffix
 from driverun.storage.base import ObjectInfo, ObjectStore, checked_path
 from driverun.transfer.archives import Member, unpack
 from driverun.transfer.cache import DataCache
 from driverun.transfer.checksums import copy_hashed, sha256_of
 from driverun.transfer.mounts import MY_DRIVE, link_files, mount_fault, mounted_place
-from driverun.transfer.origins import Origin, find_origin, find_source, objects_below
+from driverun.transfer.origins import Origin, find_origin, find_source
 from driverun.transfer.packing import Packable, ToPack
 from driverun.transfer.packs import FEWEST_FILES, SMALL_BYTES, FetchPlan, ShardPlan, find_packs, plan_fetch
 from driverun.transfer.parallel import for_each
 from driverun.transfer.progress import OnProgress, ProgressCounter
 from driverun.transfer.room import FreeBytes, disk_errors, free_bytes_of, require, require_room
 
-__all__ = ["KnownSources", "SyncedData", "find_source", "fingerprint_of", "missing_sources", "sync_data"]
+__all__ = ["SyncedData", "find_source", "fingerprint_of", "sync_data"]
 
 THREADS = 24  #: requests on their way at a time; each takes Drive some 150 ms, and it permits 200 a second
 SHARD_THREADS = 4  #: large files at a time; more would only share the line
@@ -98,45 +98,9 @@ def sync_data(
     return work.copied(store, is_unpacked=is_unpacked)
 
 
-class KnownSources:
-    """Which paths are on the root, each of them looked for once."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self._known: dict[str, bool] = {}
-
-    def has(self, path: str) -> bool:
-        if path not in self._known:
-            self._known[path] = _is_there(self._store, path)
-        return self._known[path]
-
-
-def missing_sources(known: KnownSources, spec: JobSpec) -> list[str]:
-    """The sources that the job cannot run without and the root has not, in the order of the spec.
-
-    By listings: of the folder that a source is in, and of the source if it is a folder. What is not on the
-    root is not looked for: the attempt will see.
-    """
-    return [
-        source.source
-        for source in spec.data
-        if not source.optional and kind_of(source.source) is SourceKind.PATH and not known.has(source.source)
-    ]
-
-
 def fingerprint_of(files: Mapping[str, str]) -> str:
     """One digest for paths with their sha256, whatever their order."""
     return hashlib.sha256(json.dumps(sorted(files.items()), separators=(",", ":")).encode()).hexdigest()
-
-
-def _is_there(store: ObjectStore, path: str) -> bool:
-    # By listings alone: a store on Drive knows them and asks nothing for them, while each stat is a request.
-    beside = store.list(path.rpartition("/")[0])
-    return (
-        any(info.path == path for info in beside)
-        or bool(store.list(path))
-        or bool(objects_below(store, path))
-    )
 
 
 def _absent(store: ObjectStore, source: DataSource) -> SyncedData:

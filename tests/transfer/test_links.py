@@ -13,7 +13,8 @@ from driverun.storage.base import ObjectInfo, OpensLinks
 from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.transfer.cache import DataCache
-from driverun.transfer.sync import KnownSources, SyncedData, missing_sources, sync_data
+from driverun.transfer.presence import KnownSources, missing_sources
+from driverun.transfer.sync import SyncedData, sync_data
 
 ID = "1" + "a" * 32
 LINK = f"https://drive.google.com/file/d/{ID}/view?usp=sharing"

@@ -15,8 +15,9 @@ from driverun.storage.memory import MemoryStore
 from driverun.testing.clock import FakeClock
 from driverun.testing.faulty import FaultyStore
 from driverun.transfer.cache import DataCache
+from driverun.transfer.presence import KnownSources, missing_sources
 from driverun.transfer.progress import Progress
-from driverun.transfer.sync import KnownSources, SyncedData, fingerprint_of, missing_sources, sync_data
+from driverun.transfer.sync import SyncedData, fingerprint_of, sync_data
 from tests.transfer.conftest import MakeStore
 from tests.transfer.worlds import stores_after_each_crash
 
