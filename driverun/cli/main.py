@@ -5,6 +5,8 @@ Everything but click is imported inside the commands: `driverun --help` has to b
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -148,6 +150,8 @@ def _machine_error(context: click.Context, exc: OSError) -> str:
 def main(context: click.Context, verbose: bool) -> None:
     """Training jobs that live in a folder: stop them anywhere, they go on at the step they lost."""
     context.ensure_object(App).verbose = verbose
+    # Python's last collection would go through every run that was listed, to find nothing; with 10,000 it takes 0.2 s.
+    atexit.register(gc.freeze)
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_ShownFormatter())
 

@@ -249,7 +249,10 @@ class Ledger:
 
 @contextmanager
 def _collection_paused(*, unless: bool) -> Iterator[None]:
-    """For a first look, which may make a million values, none of them garbage: going through them is a fifth of it."""
+    """For a first look, which may make a million values, none of them garbage: going through them is a fifth of it.
+
+    They count as old afterwards, so that the collector does not go through them a moment later, either.
+    """
     if unless or not gc.isenabled():
         yield
         return
@@ -257,6 +260,9 @@ def _collection_paused(*, unless: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # what somebody has frozen stays so
+            gc.freeze()
+            gc.unfreeze()  # into the oldest generation
         gc.enable()
 
 

@@ -38,7 +38,7 @@ def judged(evidence: RunEvidence, people: People | None) -> RunEvidence:
     """
     if people is None:
         return evidence
-    wishes = [replace(wish, is_believed=people.believes(wish.author)) for wish in evidence.wishes]
+    wishes = [_with_belief(wish, people) for wish in evidence.wishes]
     submissions = [wish for wish in wishes if wish.kind is WishKind.SUBMIT]
     approvals = [
         wish.details for wish in wishes if wish.kind is WishKind.APPROVE and people.trusts(wish.author)
@@ -113,6 +113,11 @@ def approval_text(run_id: str, unapproved: Unapproved) -> str:
         f"last changed by {' and '.join(unapproved.authors)}, whose code does not run here unasked. "
         f"Look at it: driverun approve {run_id} --show"
     )
+
+
+def _with_belief(wish: WishEvidence, people: People) -> WishEvidence:
+    is_believed = people.believes(wish.author)
+    return wish if wish.is_believed == is_believed else replace(wish, is_believed=is_believed)
 
 
 def _digest(run_file: RunFile, is_head: bool) -> str:

@@ -85,7 +85,8 @@ def finished_by(record: Record, claims: Sequence[ClaimEvidence]) -> AttemptKey |
     """
     if record.state is not AttemptState.SUCCEEDED or record.results is None:
         return None
-    key = attempt_of_path(record.results.path)
+    own = record.key  # it points at its own, nearly always, which needs no parsing
+    key = own if record.results.path == own.results_folder else attempt_of_path(record.results.path)
     if key is None or key.run_id != record.run_id or record.results.path != key.results_folder:
         return None
     counts = manifest_counts(key=key, created_at=record.results.created_at, claims=claims)

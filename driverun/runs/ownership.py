@@ -15,8 +15,10 @@ from driverun.runs.layout import AttemptKey
 
 def owner_of_number(claims: Iterable[ClaimEvidence], number: int) -> ClaimEvidence | None:
     """The claim that owns the attempt number: what the store created first, then the lesser object id."""
-    contenders = (claim for claim in claims if claim.key.number == number)
-    return min(contenders, key=lambda claim: (claim.created_at, claim.object_id), default=None)
+    contenders = [claim for claim in claims if claim.key.number == number]
+    if len(contenders) < 2:  # nearly always
+        return contenders[0] if contenders else None
+    return min(contenders, key=lambda claim: (claim.created_at, claim.object_id))
 
 
 def owner_of(claims: Iterable[ClaimEvidence]) -> ClaimEvidence | None:

@@ -103,10 +103,11 @@ def derive_state(
     views = attempt_views(evidence.claims, stale)
     owned = [view for view in views if view.owned]
     newest = owned[-1] if owned else None
-    retry = evidence.newest_wish(WishKind.RETRY)
+    retries = _retries(evidence)
+    retry = retries[-1] if retries else None
     order = evidence.newest_wish(WishKind.CANCEL, WishKind.RETRY)
     cancelled = order is not None and order.kind is WishKind.CANCEL
-    resume_after = _resume_after(evidence)
+    resume_after = _resume_after(evidence, retries)
     recent = [view for view in owned if retry is None or view.started_at > retry.created_at]
     errors = sum(view.state is AttemptState.FAILED for view in recent)
     lasting = lasting_reason(recent)
@@ -145,7 +146,7 @@ def derive_state(
         retried_at=retry.created_at if retry is not None else None,
         cancel_requested=state is RunState.RUNNING and cancelled,
         resume_after=resume_after,
-        code_sha256=_code_override(evidence),
+        code_sha256=_code_override(retries),
     )
 
 
@@ -211,20 +212,22 @@ def _poisoned(run_id: str, owned: Sequence[AttemptView]) -> str:
     )
 
 
-def _resume_after(evidence: RunEvidence) -> int:
-    fresh = [wish for wish in _retries(evidence) if wish.details.get("fresh") is True]
+def _resume_after(evidence: RunEvidence, retries: Sequence[WishEvidence]) -> int:
+    fresh = [wish for wish in retries if wish.details.get("fresh") is True]
     if not fresh:
         return 0
     asked_at = fresh[-1].created_at
     return max((claim.key.number for claim in evidence.claims if claim.created_at <= asked_at), default=0)
 
 
-def _code_override(evidence: RunEvidence) -> str | None:
+def _code_override(retries: Sequence[WishEvidence]) -> str | None:
     """What the last retry that named any code asked for; one that names none keeps what ran before."""
-    codes = [code for wish in _retries(evidence) if isinstance(code := wish.details.get("code_sha256"), str)]
+    codes = [code for wish in retries if isinstance(code := wish.details.get("code_sha256"), str)]
     return codes[-1] if codes else None
 
 
 def _retries(evidence: RunEvidence) -> list[WishEvidence]:
-    retries = (wish for wish in evidence.wishes if wish.kind is WishKind.RETRY)
-    return sorted(retries, key=lambda wish: wish.order)
+    """Oldest first."""
+    return sorted(
+        (wish for wish in evidence.wishes if wish.kind is WishKind.RETRY), key=lambda wish: wish.order
+    )

@@ -190,8 +190,7 @@ class People:
 
     def trusts(self, author: str | None) -> bool:
         """May code run that this author has written? Whom the store cannot name is trusted nowhere."""
-        trusted = self.trusted | (self.owner or self.me)
-        return author is not None and author in trusted
+        return author is not None and (author in self.trusted or author in (self.owner or self.me))
 
     def believes(self, author: str | None) -> bool:
         """Is it true what this author's files say of others? One's own are, whoever owns the root."""

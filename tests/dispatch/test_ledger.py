@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -348,3 +349,13 @@ def test_what_was_touched_is_told_by_revision(world: World) -> None:
     world.refresh()
     assert world.ledger.touched_since(before) == [OTHER]
     assert set(world.ledger.touched_since(0)) == {RUN, OTHER}
+
+
+def test_what_a_first_look_has_found_counts_as_old_to_the_collector(world: World) -> None:
+    world.submit()
+    gc.collect()
+    world.ledger.refresh()
+    young = {id(each) for each in gc.get_objects(generation=0)}
+    assert id(world.ledger.runs) not in young
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0

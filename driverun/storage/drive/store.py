@@ -531,6 +531,8 @@ def _info(path: str, entry: Entry) -> ObjectInfo:
 
 def _author(entry: Entry) -> str | None:
     """Who answers for what is read there: of a shortcut, whoever made it too."""
+    if entry.file is entry.content:
+        return entry.file.author.name if entry.file.author is not None else None
     names = {each.author.name if each.author is not None else None for each in (entry.file, entry.content)}
     if None in names:
         return None
