@@ -4,7 +4,8 @@
 
 The Drive is the emulator, as a process of its own, and everything that is measured is a process of its own, too. The
 roots are put into the emulator's state; see driverun/testing/many_runs.py for what they hold. Requests are those in
-the emulator's log without those for tokens, CPU is user and system time with the start of Python, peak is VmHWM.
+the emulator's log without those for tokens, CPU is user and system time with the start of Python (of the command, to
+its exit), peak is the largest resident set. Modules of the emulator are loaded by nobody who is measured.
 
 For the runs through the queue, Drive takes three writes a second of an account, as the real one does; what it takes
 at most follows from the writes that one run needs.
@@ -12,7 +13,6 @@ at most follows from the writes that one run needs.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -26,17 +26,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from driverun.assembly import Surroundings, WorkOptions, open_client, open_worker
+from driverun.assembly import Surroundings
 from driverun.clock import SystemClock
-from driverun.execution.context import StopSignal
-from driverun.execution.worker import Worked
-from driverun.runs.record import AttemptState
-from driverun.runs.state import RunState
-from driverun.storage.drive.opening import EMULATED_TOKEN, ENDPOINT_VARIABLE
-from driverun.storage.drive.store import LISTING_LAG_S
-from driverun.testing.drive_emulator.client import AdminClient
-from driverun.testing.drive_emulator.state import State
-from driverun.testing.many_runs import USUAL_MIX, files_of_many_runs, put_into_drive
 
 COLD_REQUESTS = 40
 WARM_REQUESTS = 1
@@ -45,6 +36,7 @@ PEAK_BYTES = 200_000_000
 WRITES_PER_S = 3.0
 ROOT_NAME = "bench"
 ROOT = f"gdrive:{ROOT_NAME}"
+ENDPOINT_VARIABLE = "DRIVERUN_DRIVE_ENDPOINT"
 WRITES = ("drive.files.insert", "drive.files.update", "drive.files.delete", "drive.files.patch")
 
 
@@ -74,12 +66,15 @@ def main() -> int:
 
 
 def _look_at(folder: Path, count: int, check: Callable[[str, bool, str], None]) -> None:
+    from driverun.testing.drive_emulator.client import AdminClient
+
     _in_a_process("fill", str(folder), str(count), "usual")
     with _emulator(folder) as url:
         admin = AdminClient(url)
-        for what, measurement in (("driverun status", "status"), ("a worker's choice", "choice")):
+        for what, measurement in (("driverun status", "looks"), ("a worker's choice", "choices")):
             admin.clear_requests()
-            found = _in_a_process(measurement, url, str(folder))
+            found = {"cold": _status_command(url)} if measurement == "looks" else {}
+            found |= _in_a_process(measurement, url, str(folder))
             for how in ("cold", "warm"):
                 one = found[how]
                 print(
@@ -129,6 +124,11 @@ def _go_through(
 
 def _work(url: str, place: Path, count: int, window_s: float) -> dict[str, Any]:
     """Let so many workers work, each a process on a machine of its own name; what came of it."""
+    from driverun.assembly import open_client
+    from driverun.runs.record import AttemptState
+    from driverun.runs.state import RunState
+    from driverun.testing.drive_emulator.client import AdminClient
+
     admin = AdminClient(url)
     here = _here(url, place)
     began = datetime.now(UTC)
@@ -172,33 +172,57 @@ def _work(url: str, place: Path, count: int, window_s: float) -> dict[str, Any]:
 # What is measured, each in a process of its own.
 
 
+def _status_command(url: str) -> dict[str, Any]:
+    """The command as a person gives it."""
+    command = [sys.executable, "-m", "driverun", "--root", ROOT, "status"]
+    environment = {**os.environ, ENDPOINT_VARIABLE: url}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"driverun status ended with {process.returncode}")
+    peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "requests": _requests(url),
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": peak_bytes,
+    }
+
+
 def fill(folder: str, count: str, kind: str) -> dict[str, Any]:
+    """Put a root of so many runs into the state of an emulator."""
+    from driverun.runs.state import RunState
+    from driverun.storage.drive.opening import EMULATED_TOKEN
+    from driverun.testing.drive_emulator.state import State
+    from driverun.testing.many_runs import USUAL_MIX, files_of_many_runs, put_into_drive
+
     state = State(Path(folder), clock=SystemClock(), seed=0, listing_lag_s=lambda: 0.0)
     mix = USUAL_MIX if kind == "usual" else {RunState.QUEUED: 1.0}
-    now = datetime.now(UTC) + timedelta(
-        minutes=10
-    )  # or those at work would be quiet, and looked up one by one
+    # Or those at work would be quiet, and looked up one by one.
+    now = datetime.now(UTC) + timedelta(minutes=10)
     files = files_of_many_runs(int(count), now=now, mix=mix)
     put_into_drive(state, files, account=EMULATED_TOKEN.removeprefix("user:"), root=ROOT_NAME)
     state.close()
     return {}
 
 
-def status(url: str, folder: str) -> dict[str, Any]:
-    """The command as it is; then the look of a client that has looked before."""
-    from driverun.cli.main import main as driverun
+def looks(url: str, folder: str) -> dict[str, Any]:
+    """The look of somebody who has looked before."""
+    from driverun.assembly import open_board
 
-    os.environ[ENDPOINT_VARIABLE] = url
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        driverun(["--root", ROOT, "status"], standalone_mode=False)
-    cold = _measured(url)
-    client = open_client(ROOT, _here(url, Path(folder)))
-    client.overview(most=200)
-    return {"cold": cold, "warm": _again(url, lambda: client.overview(most=200))}
+    board = open_board(ROOT, _here(url, Path(folder)))
+    board.overview(most=200)
+    return {"warm": _again(url, lambda: board.overview(most=200))}
 
 
-def choice(url: str, folder: str) -> dict[str, Any]:
+def choices(url: str, folder: str) -> dict[str, Any]:
     """The look of a worker, which ends with its choice; then its next."""
+    from driverun.assembly import WorkOptions, open_worker
+    from driverun.execution.context import StopSignal
+    from driverun.execution.worker import Worked
+
     worker = open_worker(
         ROOT,
         _here(url, Path(folder)),
@@ -214,9 +238,11 @@ def choice(url: str, folder: str) -> dict[str, Any]:
 
 
 def _again(url: str, look: Callable[[], object]) -> dict[str, Any]:
-    time.sleep(
-        LISTING_LAG_S + 1
-    )  # by then, what is new in the folders is listed once more, as they may have lagged
+    from driverun.storage.drive.store import LISTING_LAG_S
+    from driverun.testing.drive_emulator.client import AdminClient
+
+    # By then, what is new in the folders is listed once more, as they may have lagged.
+    time.sleep(LISTING_LAG_S + 1)
     look()
     time.sleep(1.5)  # as a worker waits; looks within a second share a request
     AdminClient(url).clear_requests()
@@ -227,9 +253,15 @@ def _again(url: str, look: Callable[[], object]) -> dict[str, Any]:
 
 def _measured(url: str) -> dict[str, Any]:
     cpu_s, peak_bytes = _cpu_s(), _peak_bytes()
+    return {"requests": _requests(url), "cpu_s": cpu_s, "peak_bytes": peak_bytes}
+
+
+def _requests(url: str) -> int:
+    from driverun.testing.drive_emulator.client import AdminClient
+
     counts = Counter(AdminClient(url).counts())
     counts.pop("token", None)
-    return {"requests": sum(counts.values()), "cpu_s": cpu_s, "peak_bytes": peak_bytes}
+    return sum(counts.values())
 
 
 def _cpu_s() -> float:
