@@ -170,7 +170,7 @@ class Client(Board):
                 folders.add(evidence.submitted.get("job"))
         return sorted(each for each in folders - {f"{JOBS}/{job.name}"} if isinstance(each, str))
 
-    # Runs.
+    # Comparing.
 
     def compare(
         self, of: Sequence[str] = (), *, metric: str | None = None, mode: str | None = None

@@ -64,13 +64,10 @@ def collect_results(
     digest = outputs_sha256(outputs)
     made = folders.scratch / "results"
     made.mkdir(exist_ok=True)
-    # Each file is a write, of which Drive takes three a second: none is made to say that there is nothing.
-    if told.metrics:
-        (made / "metrics.json").write_text(
-            json.dumps(told.metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
-    if histories := read_histories(told.histories):
-        (made / "history.csv").write_text(history_csv(histories), encoding="utf-8")
+    # Both are there whatever the job did, so that a script which reads results need not know that.
+    metrics = json.dumps(told.metrics, indent=1, sort_keys=True)
+    (made / "metrics.json").write_text(f"{metrics}\n", encoding="utf-8")
+    (made / "history.csv").write_text(history_csv(read_histories(told.histories)), encoding="utf-8")
     done = replace(
         record,
         state=AttemptState.SUCCEEDED,

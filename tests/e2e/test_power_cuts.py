@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -151,3 +152,34 @@ def test_mnist_survives_power_cuts(tmp_path: Path) -> None:
 def committed_in_mid_epoch(machine: Runtime) -> bool:
     progress: Progress = machine.progress()
     return machine.commits() > 0 and 0 < progress.step_in_epoch < progress.steps_per_epoch
+
+
+def test_a_job_without_fit_starts_over_says_so_and_publishes(tmp_path: Path) -> None:
+    root, reached, may_end = make_root(tmp_path, "root"), tmp_path / "reached", tmp_path / "may-end"
+    job = tmp_path / "table"
+    job.mkdir()
+    (job / "job.yaml").write_text("entrypoint: make.py\n")
+    (job / "make.py").write_text(
+        "from pathlib import Path\n"
+        "import time\n"
+        "Path('table.csv').write_text('a,b\\n1,2\\n')\n"
+        f"Path({str(reached)!r}).touch()\n"
+        f"while not Path({str(may_end)!r}).exists():\n"
+        "    time.sleep(0.01)\n"
+    )
+    run_id = driverun("submit", str(job), root=root).strip()
+    with runtime(root, "cut") as machine:
+        machine.wait_until(reached.exists)
+        machine.power_cut()
+    may_end.touch()
+    work_to_end(root)
+    found = status(root, run_id)
+    assert (found["state"], found["exactness"]) == ("SUCCEEDED", "approximate")
+    assert found["exactness_reasons"] == [
+        "the script calls no fit, so there is nothing to resume: it started over"
+    ]
+    results = root / found["results"]["path"]
+    assert (results / "outputs" / "table.csv").read_text() == "a,b\n1,2\n"
+    assert json.loads((results / "metrics.json").read_text()) == {}
+    assert (results / "history.csv").read_text() == "fit,epoch\n"
+    assert (results / "report.html").is_file()
