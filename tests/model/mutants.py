@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +14,7 @@ from driverun.clock import Clock
 from driverun.dispatch import claim, lease, results
 from driverun.execution import ownership as watching
 from driverun.runs import ownership, state
-from driverun.runs.evidence import ClaimEvidence, RunEvidence
+from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.layout import AttemptKey
 from driverun.runs.record import ResultsRef
 from driverun.storage.base import ObjectStore
@@ -96,7 +96,7 @@ def _second_newest(*args: Any, **more: Any) -> Any:
 _find = newest.find_checkpoints
 
 
-def _none_fresh(evidence: RunEvidence) -> int:
+def _none_fresh(evidence: RunEvidence, retries: Sequence[WishEvidence]) -> int:
     return 0
 
 
