@@ -25,6 +25,8 @@ from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 #: Of one file. What driverun writes is some thousand bytes, and as much more as a job has parameters and reasons.
 MOST_BYTES = 1 << 24
 
+FROZEN_BY_PYTHON = 1000  #: objects at the most; 3.12 begins with 375, others with none
+
 Value = Claim | Record | RunFile | Wish
 
 _READERS: Mapping[EntryKind, Callable[[bytes], Value]] = {
@@ -260,7 +262,7 @@ def _collection_paused(*, unless: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # what somebody has frozen stays so
+        if gc.get_freeze_count() < FROZEN_BY_PYTHON:  # what somebody has frozen stays so
             gc.freeze()
             gc.unfreeze()  # into the oldest generation
         gc.enable()

@@ -37,6 +37,7 @@ from driverun.runs.record import (
 
 FORMAT = "1"
 PARTS = 29  #: of the 30 public properties that a client may give a file on Drive
+_PROPERTIES = tuple(f"h{number}" for number in range(PARTS))
 PART_BYTES = 124 - len("h28")  #: Drive's limit is for key and value together
 _IN_NAME = ("run_id", "number", "worker", "kind", "wish_id")
 #: What the spec, the code and the id tell of what is computed; its other fields are kept.
@@ -167,7 +168,7 @@ def read_head(name: LedgerName, properties: Mapping[str, str] | None, size_bytes
     if not properties or first[:1] != FORMAT:
         return None
     try:
-        parts = [first[3:], *(properties[f"h{number}"] for number in range(1, int(first[1:3])))]
+        parts = [first[3:], *map(properties.__getitem__, _PROPERTIES[1 : int(first[1:3])])]
         packed = base64.b64decode("".join(parts), validate=True)
         text = zlib.decompressobj(zdict=_TYPICAL).decompress(packed).decode()
         # Only wishes are kept as they are read; of the others every name is thrown away again.

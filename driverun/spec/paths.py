@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from driverun.errors import UnsafePath
 
@@ -86,6 +87,7 @@ def _storable_part(part: str) -> str:
     return f"{head}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:12]}"
 
 
+@lru_cache(maxsize=1024)  # the paths of ten thousand runs are those of a few jobs
 def relative_path(text: str) -> str:
     """Return `text` as a relative path with `/` between its parts and without `.`, `//` or a closing `/`.
 
