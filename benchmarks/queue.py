@@ -28,6 +28,7 @@ from typing import Any
 
 from driverun.assembly import Surroundings
 from driverun.clock import SystemClock
+from driverun.storage.drive.opening import ENDPOINT_VARIABLE  # which whoever is measured loads anyway
 
 COLD_REQUESTS = 40
 WARM_REQUESTS = 1
@@ -36,7 +37,6 @@ PEAK_BYTES = 200_000_000
 WRITES_PER_S = 3.0
 ROOT_NAME = "bench"
 ROOT = f"gdrive:{ROOT_NAME}"
-ENDPOINT_VARIABLE = "DRIVERUN_DRIVE_ENDPOINT"
 WRITES = ("drive.files.insert", "drive.files.update", "drive.files.delete", "drive.files.patch")
 
 
