@@ -21,6 +21,7 @@ from driverun.runs.heads import read_head
 from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, parse_ledger_name
 from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
 from driverun.storage.base import ObjectInfo, ObjectStore, people_of
+from driverun.values import frozen_value
 
 #: Of one file. What driverun writes is some thousand bytes, and as much more as a job has parameters and reasons.
 MOST_BYTES = 1 << 24
@@ -45,7 +46,7 @@ class LedgerProblem:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class _Entry:
     """One file of the ledger as it was last heard of."""
 

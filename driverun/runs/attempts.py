@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from driverun.runs.evidence import ClaimEvidence
 from driverun.runs.layout import AttemptKey, attempt_of_path
 from driverun.runs.ownership import manifest_counts, owner_of_number, superseded_at
 from driverun.runs.record import AttemptState, Failure, Record
+from driverun.values import frozen_value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class AttemptView:
     """How one attempt went. Times are the store's."""
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from driverun.runs.layout import AttemptKey, WishKind
 from driverun.runs.record import ProcessId, Record, RunFile
+from driverun.values import frozen_value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class ClaimEvidence:
     """One claim file that exists, with the record beside it."""
 
@@ -30,7 +31,7 @@ class ClaimEvidence:
         return self.record.process if self.record is not None else self.process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class WishEvidence:
     """One wish of a person."""
 
@@ -58,7 +59,7 @@ class Unapproved:
     authors: tuple[str, ...]  #: who are to answer for it, and are not trusted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class RunEvidence:
     """Everything that the ledger holds about one run."""
 

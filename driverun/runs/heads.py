@@ -18,9 +18,10 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 from driverun.errors import IntegrityError
 from driverun.runs.layout import EntryKind, LedgerName
@@ -34,6 +35,7 @@ from driverun.runs.record import (
     from_fields,
     to_fields,
 )
+from driverun.values import frozen_value
 
 FORMAT = "1"
 PARTS = 29  #: of the 30 public properties that a client may give a file on Drive
@@ -47,7 +49,7 @@ _IN_SPEC = frozenset(
         *("requirements", "repeat"),
     }
 )
-LONGEST_SHARED = 80  #: characters, so digests are among them
+_DIGESTS = ("code_sha256", "job_sha256")  #: of a wish: too long to be shared by themselves
 _KEPT = (
     "absent",
     "code_sha256",
@@ -131,7 +133,7 @@ class _Spec(Mapping[str, Any]):
         return repr(dict(self))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class Head:
     """What the properties of a file say of its content."""
 
@@ -169,26 +171,15 @@ def read_head(name: LedgerName, properties: Mapping[str, str] | None, size_bytes
         return None
     try:
         parts = [first[3:], *map(properties.__getitem__, _PROPERTIES[1 : int(first[1:3])])]
-        packed = base64.b64decode("".join(parts), validate=True)
-        text = zlib.decompressobj(zdict=_TYPICAL).decompress(packed).decode()
-        # Only wishes are kept as they are read; of the others every name is thrown away again.
-        size, is_cut, fields = (_DECODER.decode if name.kind is EntryKind.WISH else json.loads)(text)
+        packed = binascii.a2b_base64("".join(parts), strict_mode=True)
+        text = zlib.decompressobj(zdict=_TYPICAL).decompress(packed)
+        # Only wishes are kept as they are read, so what many have in common is in memory once.
+        size, is_cut, fields = from_json(text, cache_strings="all" if name.kind is EntryKind.WISH else "keys")
         if size != size_bytes:
             return None  # somebody changed the content, and it alone
         return Head(value=_value(name, fields), is_cut=bool(is_cut))
     except (KeyError, ValueError, TypeError, binascii.Error, zlib.error, IntegrityError):
         return None
-
-
-def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping whose names, and texts that others may have as well, are in memory once for all heads."""
-    return {
-        sys.intern(name): sys.intern(one) if type(one) is str and len(one) < LONGEST_SHARED else one
-        for name, one in pairs
-    }
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_shared)
 
 
 def _value(name: LedgerName, fields: dict[str, Any]) -> Claim | Record | Wish:
@@ -208,6 +199,9 @@ def _wish(name: LedgerName, fields: dict[str, Any]) -> Wish:
     wished_at = datetime.fromisoformat(fields["wished_at"])
     if version > SCHEMA_VERSION or not isinstance(details, dict) or wished_at.tzinfo is None:
         raise ValueError("it is no wish, or one of a newer format")
+    for each in _DIGESTS:
+        if isinstance(digest := details.get(each), str):
+            details[each] = sys.intern(digest)
     own = details.get("spec")
     if isinstance(own, dict):
         details["spec"] = _Spec(own)

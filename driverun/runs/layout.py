@@ -24,7 +24,8 @@ import enum
 import hashlib
 import re
 import sys
-from dataclasses import dataclass
+
+from driverun.values import frozen_value
 
 JOBS = "jobs"
 DATA = "data"
@@ -78,7 +79,7 @@ class EntryKind(enum.Enum):
     WISH = "wish"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class LedgerName:
     """What the name of a file in the ledger says."""
 
@@ -90,7 +91,7 @@ class LedgerName:
     wish_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@frozen_value(frozen=True, slots=True, kw_only=True, order=True)
 class AttemptKey:
     """Which attempt is meant: equal numbers of two workers are two attempts, one of which owns the number."""
 

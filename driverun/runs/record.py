@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, TypeAdapter
 
 from driverun.errors import IntegrityError
 from driverun.runs.layout import AttemptKey, WishKind
+from driverun.values import frozen_value
 
 SCHEMA_VERSION = 1
 LONGEST_TEXT = 300  #: characters of a text for people that is there wherever its record is known
@@ -142,7 +143,7 @@ class Failure:
     traceback: str  #: "" where there is none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class ResultsRef:
     """Where an attempt found or put the results of the run."""
 
@@ -150,7 +151,7 @@ class ResultsRef:
     created_at: AwareDatetime  #: of their manifest, by the store's clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class Record:
     """An attempt's second file: heartbeat while it runs, outcome once it is over."""
 
@@ -196,7 +197,7 @@ class Record:
         return replace(self, beat=self.beat + 1, **changes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class RunFile:
     """What is to be computed: a function of the run's id alone. Submissions hold it; on older roots it is a file."""
 
@@ -213,7 +214,7 @@ class RunFile:
         return _load(cls, content)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What a person asked of a run, once."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from driverun.runs.attempts import AttemptView, attempt_views, finished_by
@@ -13,6 +12,7 @@ from driverun.runs.layout import AttemptKey, WishKind
 from driverun.runs.ownership import manifest_counts, owner_of, owner_of_number
 from driverun.runs.record import AttemptState, Record, ResultsRef
 from driverun.runs.retries import lasting_reason
+from driverun.values import frozen_value
 
 __all__ = [
     "NO_PROGRESS_LIMIT",
@@ -64,7 +64,7 @@ class WaitingFor(enum.Enum):
     BACKOFF = "backoff"  #: it failed a moment ago
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class Derived:
     """Where a run stands, and why."""
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from driverun.errors import IntegrityError, UnsafePath
+from driverun.values import frozen_value
 
 MOST_PATIENCE_S = 30.0
 TICK_S = 0.05  #: longer than a tick of any store's clock, in which two objects may get the same time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
     """What a store says about one object, all of it on the store's own authority."""
 

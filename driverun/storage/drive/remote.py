@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
+
+from driverun.values import frozen_value
 
 FOLDER = "application/vnd.google-apps.folder"
 SHORTCUT = "application/vnd.google-apps.shortcut"
@@ -73,7 +75,12 @@ def _account(email: str | None, permission_id: str | None, is_me: bool) -> Accou
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lru_cache(maxsize=1024)  # files of one folder share them
+def _parents(*folder_ids: str) -> tuple[str, ...]:
+    return folder_ids
+
+
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
     """What Drive said of it, at some time; `version` tells which of two such sayings is the younger."""
 
@@ -102,31 +109,32 @@ class RemoteFile:
 
         What many files have in common is in memory once: there may be tens of thousands of them.
         """
-        sha256 = fields.get("sha256Checksum")
-        shortcut = fields.get("shortcutDetails") or {}
+        known = fields.get
+        sha256, size, by = known("sha256Checksum"), known("fileSize"), known("lastModifyingUser")
+        shortcut = known("shortcutDetails") or {}
         return cls(
             file_id=fields["id"],
             title=fields["title"],
             mime_type=sys.intern(fields["mimeType"]),
-            parents=tuple(sys.intern(parent["id"]) for parent in fields.get("parents", ())),
-            size_bytes=int(fields["fileSize"]) if "fileSize" in fields else None,
-            md5=fields.get("md5Checksum") if sha256 is None else None,
+            parents=_parents(*[parent["id"] for parent in known("parents", ())]),
+            size_bytes=int(size) if size is not None else None,
+            md5=known("md5Checksum") if sha256 is None else None,
             sha256=sha256,
             created_at=datetime.fromisoformat(fields["createdDate"]),
             modified_at=datetime.fromisoformat(fields["modifiedDate"]),
-            version=int(fields.get("version", 0)),
-            is_trashed=bool(fields.get("labels", {}).get("trashed")),
+            version=int(known("version", 0)),
+            is_trashed=bool(known("labels", {}).get("trashed")),
             properties={
                 sys.intern(each["key"]): each.get("value", "")
-                for each in fields.get("properties", ())
+                for each in known("properties", ())
                 if each.get("visibility", "PUBLIC") == "PUBLIC"
             },
             target_id=shortcut.get("targetId"),
             target_type=shortcut.get("targetMimeType"),
-            drive_id=fields.get("driveId"),
-            is_own=bool(fields.get("ownedByMe")),
-            author=Account.parse(fields["lastModifyingUser"]) if fields.get("lastModifyingUser") else None,
-            owner=Account.parse(fields["owners"][0]) if fields.get("owners") else None,
+            drive_id=known("driveId"),
+            is_own=bool(known("ownedByMe")),
+            author=Account.parse(by) if by else None,
+            owner=Account.parse(fields["owners"][0]) if known("owners") else None,
         )
 
     @property

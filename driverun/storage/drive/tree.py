@@ -22,6 +22,7 @@ from driverun.storage.drive.client import FOLDERS_A_QUERY, PAGE, DriveClient
 from driverun.storage.drive.errors import DriveRefusal, Kind
 from driverun.storage.drive.remote import FOLDER, RemoteFile, name_key
 from driverun.storage.names import portable_path
+from driverun.values import frozen_value
 
 RELIST_S = 600.0  #: after this, a folder is listed anew in place of a poll
 RELIST_SHARED_S = 60.0  #: in what others own, whose changes the feed may leave out
@@ -40,7 +41,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")  #: names about which
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_value(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What lies under a name."""
 
