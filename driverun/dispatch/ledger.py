@@ -18,7 +18,14 @@ from driverun.dispatch.trust import judged
 from driverun.errors import IntegrityError, ObjectNotFound
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.heads import read_head
-from driverun.runs.layout import LEDGER, AttemptKey, EntryKind, LedgerName, parse_ledger_name
+from driverun.runs.layout import (
+    LEDGER,
+    AttemptKey,
+    EntryKind,
+    LedgerName,
+    parse_ledger_name,
+    record_beside,
+)
 from driverun.runs.record import Claim, Record, RunFile, Wish, run_file_of
 from driverun.storage.base import ObjectInfo, ObjectStore, people_of
 from driverun.values import frozen_value
@@ -172,7 +179,7 @@ class Ledger:
                 info=info, name=None, problem="driverun writes no file of this name"
             )
             return
-        record = _key(name).record_file if name.kind is EntryKind.CLAIM else None
+        record = record_beside(info.path) if name.kind is EntryKind.CLAIM else None
         if record is not None and (record in self._waiting or record in self._entries):
             entry: _Entry | None = _Entry(info=info, name=name)  # the record tells all that it does
         elif (head := read_head(name, info.properties, info.size_bytes)) is not None:
@@ -303,19 +310,19 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
     described: list[tuple[ObjectInfo, RunFile]] = []
     asked: list[tuple[ObjectInfo, RunFile]] = []  # by submissions, which say the same
     claims, wishes = [], []
-    for entry in entries.values():
-        name, info = entry.name, entry.info
-        if isinstance(entry.value, RunFile):
-            described.append((info, entry.value))
-        elif isinstance(entry.value, Wish):
-            if (run_file := run_file_of(entry.value)) is not None:
+    for path, entry in entries.items():
+        name, info, value = entry.name, entry.info, entry.value
+        if isinstance(value, RunFile):
+            described.append((info, value))
+        elif isinstance(value, Wish):
+            if (run_file := run_file_of(value)) is not None:
                 asked.append((info, run_file))
             wishes.append(
                 WishEvidence(
-                    kind=entry.value.kind,
+                    kind=value.kind,
                     created_at=info.created_at,
                     object_id=info.object_id,
-                    details=entry.value.details,
+                    details=value.details,
                     run_file=run_file,
                     author=info.author,
                     is_head=entry.is_head,
@@ -323,15 +330,14 @@ def _evidence(run_id: str, entries: Mapping[str, _Entry]) -> RunEvidence:
             )
         elif name is not None and name.kind is EntryKind.CLAIM:
             # By its name alone: whoever reads only names has to come to the same owner.
-            key = _key(name)
-            beside = entries.get(key.record_file)
+            beside = entries.get(record_beside(path))
             record = beside.value if beside is not None and isinstance(beside.value, Record) else None
             claims.append(
                 ClaimEvidence(
-                    key=key,
+                    key=_key(name),
                     created_at=info.created_at,
                     object_id=info.object_id,
-                    process=entry.value.process if isinstance(entry.value, Claim) else None,
+                    process=value.process if isinstance(value, Claim) else None,
                     record=record,
                     record_modified_at=beside.info.modified_at if beside is not None else None,
                 )

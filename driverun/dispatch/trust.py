@@ -36,7 +36,7 @@ def judged(evidence: RunEvidence, people: People | None) -> RunEvidence:
     Args:
         people: None where the store tells nobody apart: then all of it counts.
     """
-    if people is None:
+    if people is None or _is_beyond_doubt(evidence, people):
         return evidence
     wishes = [_with_belief(wish, people) for wish in evidence.wishes]
     submissions = [wish for wish in wishes if wish.kind is WishKind.SUBMIT]
@@ -97,6 +97,13 @@ def judged(evidence: RunEvidence, people: People | None) -> RunEvidence:
             authors=_strangers(retry, people),
         ),
     )
+
+
+def _is_beyond_doubt(evidence: RunEvidence, people: People) -> bool:
+    """Is it one submission by trusted people, as nearly all runs are? Then there is nothing to weigh."""
+    if len(evidence.wishes) != 1 or (wish := evidence.wishes[0]).kind is not WishKind.SUBMIT:
+        return False
+    return wish.run_file is not None and evidence.run_file is wish.run_file and not _strangers(wish, people)
 
 
 def names_no_stranger(details: Mapping[str, Any], people: People | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from driverun.runs.evidence import ClaimEvidence
@@ -29,14 +29,26 @@ class AttemptView:
     failure: Failure | None = None  #: of one that FAILED
 
 
-def attempt_views(claims: Sequence[ClaimEvidence], stale: Collection[AttemptKey]) -> tuple[AttemptView, ...]:
-    """All attempts by number; of workers that lost a number, only those that wrote a record all the same."""
-    views = (_attempt_view(claim, claims, stale) for claim in sorted(claims, key=lambda claim: claim.key))
+def attempt_views(
+    claims: Sequence[ClaimEvidence],
+    stale: Collection[AttemptKey],
+    finishers: Mapping[AttemptKey, AttemptKey],
+) -> tuple[AttemptView, ...]:
+    """All attempts by number; of workers that lost a number, only those that wrote a record all the same.
+
+    Args:
+        finishers: what `finishers_of` made of the claims.
+    """
+    in_order = sorted(claims, key=lambda claim: claim.key) if len(claims) > 1 else claims
+    views = [_attempt_view(claim, claims, stale, finishers) for claim in in_order]
     return tuple(view for view in views if view.owned or view.last_step is not None)
 
 
 def _attempt_view(
-    claim: ClaimEvidence, claims: Sequence[ClaimEvidence], stale: Collection[AttemptKey]
+    claim: ClaimEvidence,
+    claims: Sequence[ClaimEvidence],
+    stale: Collection[AttemptKey],
+    finishers: Mapping[AttemptKey, AttemptKey],
 ) -> AttemptView:
     key, record = claim.key, claim.record
     owned = owner_of_number(claims, key.number) == claim
@@ -44,7 +56,7 @@ def _attempt_view(
     state, died = AttemptState.INTERRUPTED, False
     if not owned:
         reason = f"another worker's claim to attempt {key.number} came first"
-    elif record is not None and finished_by(record, claims) is not None:
+    elif record is not None and key in finishers:
         state, reason = AttemptState.SUCCEEDED, record.reason
     elif record is not None and _outcome_stands(claim, record, claims):
         if record.state is AttemptState.SUCCEEDED:
@@ -78,7 +90,16 @@ def _outcome_stands(claim: ClaimEvidence, record: Record, claims: Sequence[Claim
     return record.state.is_over and manifest_counts(key=claim.key, created_at=written_at, claims=claims)
 
 
-def finished_by(record: Record, claims: Sequence[ClaimEvidence]) -> AttemptKey | None:
+def finishers_of(claims: Sequence[ClaimEvidence]) -> dict[AttemptKey, AttemptKey]:
+    """By each attempt whose record points at results that count: the attempt that made them."""
+    return {
+        claim.key: by
+        for claim in claims
+        if claim.record is not None and (by := _finished_by(claim.record, claims)) is not None
+    }
+
+
+def _finished_by(record: Record, claims: Sequence[ClaimEvidence]) -> AttemptKey | None:
     """The attempt that made the results which `record` points at, if they count.
 
     It may be an earlier one: a worker that finds finished results publishes nothing of its own.

@@ -44,13 +44,10 @@ WORKER_ID = re.compile(r"[a-z0-9]{4,32}")
 _NUMBER = (
     r"(?!0000\.)([0-9]{4}|[1-9][0-9]{4,})"  # one way to write each, so that a name and its parts are one
 )
-_CLAIM = re.compile(rf"({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})\.(claim|record)\.json")
-_RUN = re.compile(rf"({RUN_ID.pattern})\.run\.json")
 _ATTEMPT = re.compile(rf"{RUNS}/({RUN_ID.pattern})\.{_NUMBER}\.({WORKER_ID.pattern})(?:/.*)?")
 _SCHEDULE = re.compile(
     rf"{SCHEDULES}/([A-Za-z0-9][A-Za-z0-9_-]{{0,62}})\.(suspend|resume|[0-9a-f]{{12}})\.([a-z0-9]+)\.json"
 )
-_WISH = re.compile(rf"({RUN_ID.pattern})\.(submit|cancel|retry|approve|priority)\.([a-z0-9]+)\.json")
 
 
 class WishKind(enum.Enum):
@@ -77,6 +74,14 @@ class EntryKind(enum.Enum):
     CLAIM = "claim"
     RECORD = "record"
     WISH = "wish"
+
+
+_OF_ATTEMPT = {kind.value: kind for kind in (EntryKind.CLAIM, EntryKind.RECORD)}
+_WISHES = {kind.value: kind for kind in WishKind}
+_ENTRY = re.compile(
+    rf"{LEDGER}/({RUN_ID.pattern})\.(?:{_NUMBER}\.({WORKER_ID.pattern})\.({'|'.join(_OF_ATTEMPT)})"
+    rf"|({'|'.join(_WISHES)})\.([a-z0-9]+)|{EntryKind.RUN.value})\.json"
+)
 
 
 @frozen_value(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,11 @@ def entries_of(run_id: str) -> str:
     return f"{run_id}."
 
 
+def record_beside(claim_file: str) -> str:
+    """The record of the attempt whose claim this is."""
+    return f"{claim_file.removesuffix('claim.json')}record.json"
+
+
 def run_file(run_id: str) -> str:
     """Where older versions wrote what is to be computed; now the submission says so."""
     return f"{LEDGER}/{run_id}.run.json"
@@ -198,16 +208,13 @@ def attempt_of_path(path: str) -> AttemptKey | None:
 
 def parse_ledger_name(path: str) -> LedgerName | None:
     """What the file at `path` is, or None for a name that driverun does not write."""
-    folder, _, name = path.rpartition("/")
-    if folder != LEDGER:
+    found = _ENTRY.fullmatch(path)
+    if found is None:
         return None
-    if found := _CLAIM.fullmatch(name):
-        kind = EntryKind.CLAIM if found[4] == "claim" else EntryKind.RECORD
-        return LedgerName(kind=kind, run_id=sys.intern(found[1]), number=int(found[2]), worker=found[3])
-    if found := _RUN.fullmatch(name):
-        return LedgerName(kind=EntryKind.RUN, run_id=sys.intern(found[1]))
-    if found := _WISH.fullmatch(name):
-        return LedgerName(
-            kind=EntryKind.WISH, run_id=sys.intern(found[1]), wish=WishKind(found[2]), wish_id=found[3]
-        )
-    return None
+    run_id, number, worker, of_attempt, wish, wish_id = found.groups()
+    run_id = sys.intern(run_id)
+    if wish is not None:
+        return LedgerName(kind=EntryKind.WISH, run_id=run_id, wish=_WISHES[wish], wish_id=wish_id)
+    if of_attempt is not None:
+        return LedgerName(kind=_OF_ATTEMPT[of_attempt], run_id=run_id, number=int(number), worker=worker)
+    return LedgerName(kind=EntryKind.RUN, run_id=run_id)

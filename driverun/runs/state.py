@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from driverun.runs.attempts import AttemptView, attempt_views, finished_by
+from driverun.runs.attempts import AttemptView, attempt_views, finishers_of
 from driverun.runs.evidence import ClaimEvidence, RunEvidence, WishEvidence
 from driverun.runs.layout import AttemptKey, WishKind
 from driverun.runs.ownership import manifest_counts, owner_of, owner_of_number
@@ -100,7 +100,8 @@ def derive_state(
         max_errors: so many failed attempts make the run FAILED; fewer do where another try would be of no use.
     """
     owner = owner_of(evidence.claims)
-    views = attempt_views(evidence.claims, stale)
+    finishers = finishers_of(evidence.claims)
+    views = attempt_views(evidence.claims, stale, finishers)
     owned = [view for view in views if view.owned]
     newest = owned[-1] if owned else None
     retries = _retries(evidence)
@@ -112,7 +113,7 @@ def derive_state(
     errors = sum(view.state is AttemptState.FAILED for view in recent)
     lasting = lasting_reason(recent)
     is_poisoned = False
-    finished = _finished(evidence.claims)
+    finished = _finished(evidence.claims, finishers)
 
     if finished is not None:
         state, reason = RunState.SUCCEEDED, ""
@@ -169,12 +170,14 @@ def wish_refusal(kind: WishKind, derived: Derived) -> str | None:
     return None
 
 
-def _finished(claims: Sequence[ClaimEvidence]) -> tuple[AttemptKey, ResultsRef, Record] | None:
+def _finished(
+    claims: Sequence[ClaimEvidence], finishers: Mapping[AttemptKey, AttemptKey]
+) -> tuple[AttemptKey, ResultsRef, Record] | None:
     """The results of the lowest attempt whose results count, and the record that tells most about them."""
     found = [
-        (key, record.results, record)
-        for record in (claim.record for claim in claims)
-        if record is not None and (key := finished_by(record, claims)) is not None and record.results
+        (finishers[claim.key], record.results, record)
+        for claim in claims
+        if claim.key in finishers and (record := claim.record) is not None and record.results is not None
     ]
     return min(found, key=lambda item: (item[0], item[1].created_at, item[2].key), default=None)
 

@@ -309,15 +309,16 @@ class DriveClient:
     def _parsed(self, items: Iterable[Mapping[str, Any]]) -> list[RemoteFile]:
         with foreign_errors():
             files = [RemoteFile.parse(item) for item in items]
-        for file in files:
-            self._learn_who_i_am(file)
+        self._learn_who_i_am(files)
         return files
 
     def _file(self, fields: Any) -> RemoteFile:
         return self._parsed((fields,))[0]
 
-    def _learn_who_i_am(self, file: RemoteFile) -> None:
-        for account in (file.author, file.owner):
+    def _learn_who_i_am(self, files: Iterable[RemoteFile]) -> None:
+        # A thousand files of a page name few accounts, and name each by the same value.
+        named = {id(each): each for file in files for each in (file.author, file.owner)}
+        for account in named.values():
             if account is not None and account.is_me and not account.names <= self.me:
                 self.me |= account.names
 

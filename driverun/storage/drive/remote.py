@@ -146,9 +146,14 @@ class RemoteFile:
         return self.mime_type == SHORTCUT
 
     @property
+    def has_bytes(self) -> bool:
+        """It is a file like those of a disk, nothing of Google's own."""
+        return not self.mime_type.startswith(_GOOGLE)
+
+    @property
     def is_google_document(self) -> bool:
         """A Doc, Sheet, Form and so on: it can be exported, but has no bytes."""
-        return self.mime_type.startswith(_GOOGLE) and not (self.is_folder or self.is_shortcut)
+        return not (self.has_bytes or self.is_folder or self.is_shortcut)
 
     @property
     def age_rank(self) -> tuple[datetime, str]:
