@@ -15,15 +15,16 @@ PACKAGE_DIR = Path(__file__).parent.parent / "driverun"
 
 #: What each room may import beside itself, as names under `driverun`. A room is a package or a module
 #: directly under it; `storage.base` allows that module alone and keeps the concrete stores out of reach.
-LEAVES = {"errors", "clock", "purpose"}
+LEAVES = {"errors", "clock", "purpose", "values"}
 SEAMS = LEAVES | {"spec", "runs", "storage.base"}
 PARTS = SEAMS | {"transfer", "checkpoints", "dispatch", "report", "spool", "settings"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "purpose": set(),
+    "values": set(),
     "spec": {"errors"},
-    "runs": {"errors"},
+    "runs": {"errors", "values"},
     "settings": {"errors", "spec"},  # durations and sizes are read by the one rule of the job file
     "storage": LEAVES,
     "spool": LEAVES,
@@ -55,6 +56,10 @@ DOORS: dict[str, tuple[str, ...]] = {
         "training.current",
     ),  # the latter reads params where there is no worker to hand them over
     "pydantic": ("spec.*", "runs.*", "checkpoints.*", "transfer.*", "settings"),
+    "pydantic_core": (
+        "runs.heads",
+        "storage.drive.auth",
+    ),  # its reader of JSON, where there are megabytes of it
     "packaging": ("spec.requirements", "execution.runtime_packages"),
     "numpy": ("training.*",),
     "ml_dtypes": ("training.*",),

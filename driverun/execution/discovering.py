@@ -48,7 +48,8 @@ def known_jobs(ledger: Ledger) -> set[tuple[object, object]]:
                 number = wish.details.get("points")
                 here[folder, sha256] = number if isinstance(number, int) else 1
         points |= here
-        runs.update(here.keys())
+        for job in here:
+            runs[job] += 1
     return known | {job for job, number in points.items() if runs[job] >= number}
 
 

@@ -369,7 +369,7 @@ class Worker:
 
     def _note_secrets(self, touched: Iterable[RunEvidence]) -> None:
         """Whatever job has a secret, others do not see it, over or not."""
-        having = (each for each in touched if each.spec is not None and each.spec.get("secrets"))
+        having = (each for each in touched if (spec := each.spec) is not None and spec.get("secrets"))
         specs = (self._spec_of(evidence) for evidence in having)
         self._context.secrets.note(spec for spec in specs if spec is not None)
 

@@ -76,8 +76,10 @@ class RunEvidence:
 
     def newest_wish(self, *kinds: WishKind) -> WishEvidence | None:
         """The wish of these kinds that the store saw last."""
-        wishes = [wish for wish in self.wishes if wish.kind in kinds]
-        return max(wishes, key=lambda wish: wish.order) if len(wishes) > 1 else next(iter(wishes), None)
+        if len(self.wishes) == 1:  # nearly always, and asked many times of each run
+            return self.wishes[0] if self.wishes[0].kind in kinds else None
+        wishes = (wish for wish in self.wishes if wish.kind in kinds)
+        return max(wishes, key=lambda wish: wish.order, default=None)
 
     @property
     def submitted(self) -> Mapping[str, Any]:

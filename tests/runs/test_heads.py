@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import random
+import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -227,3 +230,27 @@ def test_fields_of_a_newer_version_are_passed_over_and_newer_formats_refused() -
     assert head.value.state is AttemptState.RUNNING
     assert read_back(RECORD, packed({**fields, "schema_version": 2})) is None
     assert read_back(RECORD, packed({**fields, "state": "HIBERNATING"})) is None
+
+
+def test_numbers_come_back_to_the_last_bit() -> None:
+    rng = random.Random(0)
+    numbers = [struct.unpack("<d", rng.randbytes(8))[0] for _ in range(400)]
+    numbers = [*filter(math.isfinite, numbers), 5e-324, 2.2250738585072011e-308, -0.0, math.inf, 2.0**53]
+    for start in range(0, len(numbers), 8):
+        metrics = {f"fit.{index}": number for index, number in enumerate(numbers[start : start + 8])}
+        record = replace(RECORD, metrics=metrics)
+        head = read_back(record, head_of(record, record.to_bytes()))
+        assert head is not None
+        assert isinstance(head.value, Record)
+        assert {name: one.hex() for name, one in head.value.metrics.items()} == {
+            name: one.hex() for name, one in metrics.items()
+        }
+
+
+def test_what_many_submissions_have_in_common_is_in_memory_once() -> None:
+    wish = submission()
+    one, other = (read_back(wish, head_of(wish, wish.to_bytes())) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    for name in ("code_sha256", "job_sha256", "job"):
+        assert one.value.details[name] is other.value.details[name]  # type: ignore[union-attr]

@@ -126,7 +126,10 @@ def test_names_that_differ_in_case_are_different(store: DriveStore) -> None:
     assert (store.read("data/Model.txt"), store.read("data/model.txt")) == (b"upper", b"lower")
 
 
-@pytest.mark.parametrize("title", ["a/b.txt", "..", ".", "back\\slash", "bell\x07", "é" * 128, "/etc/passwd"])
+@pytest.mark.parametrize(
+    "title",
+    ["a/b.txt", "..", ".", "back\\slash", "bell\x07", "é" * 128, "/etc/passwd", "half of a pair \ud83d"],
+)
 def test_a_name_that_no_path_can_hold_is_passed_over_and_said(
     store: DriveStore, person: Person, data: str, caplog: pytest.LogCaptureFixture, title: str
 ) -> None:
