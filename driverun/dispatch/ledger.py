@@ -128,7 +128,7 @@ class Ledger:
         with self._turn, _collection_paused(unless=self._mark is not None):
             news = self._store.news(LEDGER, self._mark)
             gone: set[str] = set(news.gone)
-            if news.is_whole:
+            if news.is_whole and (self._entries or self._waiting):
                 listed = {info.path for info in news.changed}
                 gone |= (self._entries.keys() | self._waiting.keys()) - listed
             for info in news.changed:
@@ -233,10 +233,11 @@ class Ledger:
             if entry.name is not None:
                 self._paths_of[entry.name.run_id].discard(path)
                 touched.add(entry.name.run_id)
+        self._entries.update(self._news)
         for path, entry in self._news.items():
-            self._entries[path] = entry
             self._waiting.pop(path, None)
-            self._faulty.pop(path, None)
+            if self._faulty:
+                self._faulty.pop(path, None)
             if entry.problem:
                 self._faulty[path] = entry.problem
             if entry.name is not None:

@@ -123,11 +123,10 @@ class _Spec(Mapping[str, Any]):
         return self._own[name] if name in self._own else _USUAL_SPEC[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._own
-        yield from (name for name in _USUAL_SPEC if name not in self._own)
+        return iter({**self._own, **_USUAL_SPEC})
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._own.keys() | _USUAL_SPEC.keys())
 
     def __repr__(self) -> str:
         return repr(dict(self))

@@ -71,8 +71,9 @@ def file_pattern(text: str) -> str:
 
 
 def enum_of(kind: type[E]) -> BeforeValidator:
+    names = [member.value for member in kind]
+
     def read(written: Any) -> Any:
-        names = [member.value for member in kind]
         if not isinstance(written, kind) and written not in names:
             near = difflib.get_close_matches(str(written), names, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -445,7 +444,8 @@ def disagreements(
         if not source.target:
             continue  # its name is on Drive; where that is taken, the run says so
         target = same_file_key(source.target)
-        above = [str(folder) for folder in PurePosixPath(target).parents if folder.name]
+        parts = target.split("/")
+        above = ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
         others = [landed[folder] for folder in above if folder in landed]
         if target in landed:
             earlier = landed[target]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 _SECONDS: tuple[tuple[str, Decimal], ...] = (
     ("d", Decimal(86400)),
@@ -37,6 +38,7 @@ _DECIMAL_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3), (
 _BINARY_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
+@lru_cache(maxsize=1024)  # thousands of jobs say the same few
 def parse_duration(text: str) -> float:
     """Return the seconds that `text` stands for: `500ms`, `30s`, `5m`, `1h30m`, `1.5h`, `2d`.
 
