@@ -44,6 +44,7 @@ class Board:
         self._ledger = Ledger(store)
         self._sources: KnownSources | None = None  # during a look at all runs, many of which want the same
         self._counted: tuple[int, Counter[str]] | None = None
+        self._alive: dict[str, tuple[RunEvidence, Derived]] = {}  # what was worked out, and what from
 
     @property
     def store(self) -> ObjectStore:
@@ -132,7 +133,7 @@ class Board:
         Args:
             now: by the store's clock; None: as of this moment.
         """
-        first = state_as_alive(evidence)
+        first = self._as_alive(evidence)
         if first.state is not RunState.RUNNING or first.owner is None:
             return first
         look = single_look(
@@ -143,6 +144,13 @@ class Board:
         if not look.is_stale:
             return first
         return derive_state(evidence, stale=frozenset({first.owner.key}), max_errors=evidence.max_errors)
+
+    def _as_alive(self, evidence: RunEvidence) -> Derived:
+        """As `state_as_alive`, worked out anew only where something became known of the run."""
+        known = self._alive.get(evidence.run_id)
+        if known is None or known[0] is not evidence:
+            known = self._alive[evidence.run_id] = (evidence, state_as_alive(evidence))
+        return known[1]
 
     def _summary(self, evidence: RunEvidence, *, details: bool, derived: Derived | None = None) -> RunSummary:
         derived = derived if derived is not None else self._derive(evidence)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from driverun.execution.client import Client
+from driverun.execution.standing import state_as_alive
 from driverun.execution.worker import Worked, Worker
+from driverun.runs.evidence import RunEvidence
 from driverun.runs.layout import LEDGER
-from driverun.runs.state import RunState
+from driverun.runs.state import Derived, RunState
 from driverun.storage.drive.opening import EMULATED_TOKEN
 from driverun.testing.clock import FakeClock
 from driverun.testing.drive_emulator import DriveEmulator
@@ -92,17 +94,27 @@ def test_the_state_of_many_runs_is_known_from_one_listing(world: ManyRuns) -> No
     assert all(name.startswith(failed.run_id) for name in read)
 
 
-def test_what_is_new_costs_what_is_new(world: ManyRuns) -> None:
+def test_what_is_new_costs_what_is_new(world: ManyRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked_out: list[str] = []
+
+    def counted(evidence: RunEvidence) -> Derived:
+        worked_out.append(evidence.run_id)
+        return state_as_alive(evidence)
+
+    monkeypatch.setattr("driverun.execution.board.state_as_alive", counted)
     client = world.connected()
     queued = [run.run_id for run in client.runs() if run.state is RunState.QUEUED]
+    assert len(worked_out) == RUNS
     world.connected().cancel(queued[0])
     world.clock.advance(seconds=2.0)
     asked(world.emulator)
+    worked_out.clear()
     states = {run.run_id: run.state for run in client.runs()}
     assert states[queued[0]] is RunState.CANCELLED
     assert states[queued[1]] is RunState.QUEUED
     assert contents_read(world.emulator) == []
     assert sum(asked(world.emulator).values()) == 1
+    assert worked_out == [queued[0]]
 
 
 def test_of_many_runs_status_shows_what_is_not_over_and_the_newest(world: ManyRuns) -> None:
