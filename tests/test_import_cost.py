@@ -14,6 +14,8 @@ DRIVE = {"googleapiclient", "pydrive2", "google", "httplib2", "oauth2client", "u
 MODELS = {"pydantic", "pydantic_core", "yaml", "tenacity"}
 #: What carries runs out: a third of the time that it takes to say how they stand, if it were loaded for that.
 WORKER = {"driverun.execution.worker", "driverun.execution.client", "driverun.checkpoints.manifest"}
+#: What carries out one run, which a look that finds none does without.
+ATTEMPT = {"driverun.execution.attempt", "driverun.report.page", "driverun.transfer.publish"}
 
 REPORT_MODULES = """
 import json, sys
@@ -64,3 +66,10 @@ def test_status_of_a_local_root_loads_no_framework_and_no_drive(tmp_path: Path) 
     loaded = modules_after_command(["--root", str(tmp_path / "root"), "status"], tmp_path)
     assert "driverun.execution.board" in loaded
     assert not loaded & (FRAMEWORKS | DRIVE | WORKER)
+
+
+def test_a_tick_that_finds_nothing_loads_nothing_to_carry_out_a_run(tmp_path: Path) -> None:
+    modules_after_command(["init", str(tmp_path / "root")], tmp_path)
+    loaded = modules_after_command(["--root", str(tmp_path / "root"), "tick"], tmp_path)
+    assert "driverun.execution.worker" in loaded
+    assert not loaded & (FRAMEWORKS | DRIVE | ATTEMPT)

@@ -34,6 +34,8 @@ class App:
     def __init__(self) -> None:
         self.root: str | None = None
         self.verbose = False
+        #: Not taken apart before the process ends: with 10,000 runs that takes a tenth of a second. Whence the circle.
+        self._kept: list[object] = [self]
 
     @property
     def here(self) -> Surroundings:
@@ -49,7 +51,9 @@ class App:
     def board(self) -> Board:
         from driverun.assembly import open_board
 
-        return open_board(self.root, self.here)
+        board = open_board(self.root, self.here)
+        self._kept.append(board)
+        return board
 
     @property
     def is_terminal(self) -> bool:

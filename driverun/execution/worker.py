@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from driverun.dispatch.choose import FIRST_CHECKPOINT_S, Choice, Waiting, candidate_of, next_run, priority_of
 from driverun.dispatch.lacks import Looked, lacks_of, running_by_sweep, runs_before
@@ -15,7 +16,6 @@ from driverun.dispatch.ledger import Ledger
 from driverun.dispatch.spread import Others, pick
 from driverun.errors import SpecError, TransientStoreError, UnsafePath, UsageError
 from driverun.execution.assignment import Assignment
-from driverun.execution.attempt import Attempt
 from driverun.execution.claiming import Claiming
 from driverun.execution.context import Stop, WorkerContext
 from driverun.execution.discovering import Discovery
@@ -37,6 +37,9 @@ from driverun.spec.identity import spec_from_json
 from driverun.spec.model import JobSpec
 from driverun.storage.base import unseen_for_s
 from driverun.transfer.presence import KnownSources, missing_sources
+
+if TYPE_CHECKING:
+    from driverun.execution.attempt import Attempt
 
 SOONEST_S = 0.1  #: between two looks, however soon something is due
 LOOK_S = 1.0  #: between two looks while waiting
@@ -503,6 +506,9 @@ class Worker:
     # Working.
 
     def _take_up(self, run_id: str) -> Outcome | None:
+        # A third of all that a worker loads, and one that only looks never needs it.
+        from driverun.execution.attempt import Attempt
+
         self._waiting = f"claims {run_id}, and waits until every other worker can see that"
         self._asked += 1
         claimed = self._claiming.claim(run_id)

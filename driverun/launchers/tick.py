@@ -1,4 +1,7 @@
-"""One bounded pass over a root: for cron, systemd timers and CI."""
+"""One bounded pass over a root: for cron, systemd timers and CI.
+
+What it takes to start VMs is imported where that is done: cron has passes made every few minutes that find nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from driverun.assembly import Surroundings, WorkOptions, open_client, open_worker, root_address
 from driverun.dispatch.lease import BEATS_PER_LEASE
 from driverun.execution.context import Stop, StopSignal
 from driverun.execution.worker import Mode, Worked, Worker
-from driverun.launchers.colab_cli_launch import End, Launch, Launched
-from driverun.launchers.colab_cli_queue import QueueLook, RootQueue
 from driverun.runs.record import AttemptState
+
+if TYPE_CHECKING:
+    from driverun.launchers.colab_cli_launch import Launch, Launched
+    from driverun.launchers.colab_cli_queue import QueueLook
 
 MAX_RUNTIME_S = (
     3000.0  #: of one pass, where nobody says otherwise: 50 minutes, in case it is started every hour
@@ -108,6 +114,8 @@ def tick_by_launch(
         UsageError: it cannot be done as asked; no VM was started.
         StoreError: the root is out of reach.
     """
+    from driverun.launchers.colab_cli_queue import RootQueue
+
     with only_one(here.settings().workdir, str(root_address(root, here))) as other:
         if other is not None:
             return _occupied(other)
@@ -164,6 +172,8 @@ def told(worker: Worker, worked: Worked) -> Ticked:
 
 
 def _launched(launched: Launched) -> Ticked:
+    from driverun.launchers.colab_cli_launch import End
+
     parts = [f"{launched.end.value} ({_count(launched.vms, 'VM')})"]
     parts += [f"{run_id} FAILED {why}" for run_id, why in launched.failed.items()]
     parts += [*launched.unreleased, *(f"left: {run_id}: {why}" for run_id, why in launched.left.items())]
