@@ -236,8 +236,7 @@ class Ledger:
         self._entries.update(self._news)
         for path, entry in self._news.items():
             self._waiting.pop(path, None)
-            if self._faulty:
-                self._faulty.pop(path, None)
+            self._faulty.pop(path, None)
             if entry.problem:
                 self._faulty[path] = entry.problem
             if entry.name is not None:

@@ -39,8 +39,8 @@ def attempt_views(
     Args:
         finishers: what `finishers_of` made of the claims.
     """
-    in_order = sorted(claims, key=lambda claim: claim.key) if len(claims) > 1 else claims
-    views = [_attempt_view(claim, claims, stale, finishers) for claim in in_order]
+    in_order = sorted(claims, key=lambda claim: claim.key)
+    views = (_attempt_view(claim, claims, stale, finishers) for claim in in_order)
     return tuple(view for view in views if view.owned or view.last_step is not None)
 
 

@@ -62,7 +62,7 @@ def known_part(
     fields, sections = _fields(model), _sections(model)
     known: dict[str, JsonValue] = {}
     unknown: list[Place] = []
-    for name, value in dict(written).items():
+    for name, value in written.items():
         if name not in fields:
             unknown.append((*place, name))
             continue

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from driverun.values import frozen_value
@@ -75,11 +75,6 @@ def _account(email: str | None, permission_id: str | None, is_me: bool) -> Accou
     )
 
 
-@lru_cache(maxsize=1024)  # files of one folder share them
-def _parents(*folder_ids: str) -> tuple[str, ...]:
-    return folder_ids
-
-
 @frozen_value(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
     """What Drive said of it, at some time; `version` tells which of two such sayings is the younger."""
@@ -109,32 +104,31 @@ class RemoteFile:
 
         What many files have in common is in memory once: there may be tens of thousands of them.
         """
-        known = fields.get
-        sha256, size, by = known("sha256Checksum"), known("fileSize"), known("lastModifyingUser")
-        shortcut = known("shortcutDetails") or {}
+        sha256 = fields.get("sha256Checksum")
+        shortcut = fields.get("shortcutDetails") or {}
         return cls(
             file_id=fields["id"],
             title=fields["title"],
             mime_type=sys.intern(fields["mimeType"]),
-            parents=_parents(*[parent["id"] for parent in known("parents", ())]),
-            size_bytes=int(size) if size is not None else None,
-            md5=known("md5Checksum") if sha256 is None else None,
+            parents=tuple(sys.intern(parent["id"]) for parent in fields.get("parents", ())),
+            size_bytes=int(fields["fileSize"]) if "fileSize" in fields else None,
+            md5=fields.get("md5Checksum") if sha256 is None else None,
             sha256=sha256,
             created_at=datetime.fromisoformat(fields["createdDate"]),
             modified_at=datetime.fromisoformat(fields["modifiedDate"]),
-            version=int(known("version", 0)),
-            is_trashed=bool(known("labels", {}).get("trashed")),
+            version=int(fields.get("version", 0)),
+            is_trashed=bool(fields.get("labels", {}).get("trashed")),
             properties={
                 sys.intern(each["key"]): each.get("value", "")
-                for each in known("properties", ())
+                for each in fields.get("properties", ())
                 if each.get("visibility", "PUBLIC") == "PUBLIC"
             },
             target_id=shortcut.get("targetId"),
             target_type=shortcut.get("targetMimeType"),
-            drive_id=known("driveId"),
-            is_own=bool(known("ownedByMe")),
-            author=Account.parse(by) if by else None,
-            owner=Account.parse(fields["owners"][0]) if known("owners") else None,
+            drive_id=fields.get("driveId"),
+            is_own=bool(fields.get("ownedByMe")),
+            author=Account.parse(fields["lastModifyingUser"]) if fields.get("lastModifyingUser") else None,
+            owner=Account.parse(fields["owners"][0]) if fields.get("owners") else None,
         )
 
     @property
@@ -146,14 +140,9 @@ class RemoteFile:
         return self.mime_type == SHORTCUT
 
     @property
-    def has_bytes(self) -> bool:
-        """It is a file like those of a disk, nothing of Google's own."""
-        return not self.mime_type.startswith(_GOOGLE)
-
-    @property
     def is_google_document(self) -> bool:
         """A Doc, Sheet, Form and so on: it can be exported, but has no bytes."""
-        return not (self.has_bytes or self.is_folder or self.is_shortcut)
+        return self.mime_type.startswith(_GOOGLE) and not (self.is_folder or self.is_shortcut)
 
     @property
     def age_rank(self) -> tuple[datetime, str]:

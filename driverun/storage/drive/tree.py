@@ -488,8 +488,6 @@ class RemoteTree:
         """What a listing shows of the file; None for what no path can name, and what cannot be read."""
         if not self._is_usable(file):
             return None
-        if file.has_bytes:  # nearly always
-            return Entry(file=file, content=file)
         content = self.content_of(file) if with_folders or file.target_type != FOLDER else None
         if content is not None and content.is_google_document:
             self._tell(f"{file.title} is a Google document, which has no bytes; it is passed over")
@@ -746,11 +744,7 @@ class RemoteTree:
                 self._drop(file.file_id)
                 return
             places = [parent for parent in file.parents if parent in self._listings]
-            if (
-                known is not None
-                and known == file
-                and all(file.file_id in self._listings[place].ids for place in places)
-            ):
+            if known == file and all(file.file_id in self._listings[place].ids for place in places):
                 return
             if known is not None:
                 self._unlink(known)
